@@ -1,0 +1,21 @@
+"""jrnn: recurrent networks as pure functions in JAX."""
+
+from . import initializers as initializers
+from .cell import Cell as Cell
+from .cells import CTRNN as CTRNN
+from .cells import GRU as GRU
+from .cells import LSTM as LSTM
+from .cells import Elman as Elman
+from .cells import Jordan as Jordan
+from .cells import PeepholeLSTM as PeepholeLSTM
+from .cells import ProjectedLSTM as ProjectedLSTM
+from .layers import Bidirectional as Bidirectional
+from .layers import Dropout as Dropout
+from .layers import Layer as Layer
+from .layers import Layered as Layered
+from .layers import Recurrent as Recurrent
+from .layers import Residual as Residual
+from .layers import rnn as rnn
+from .unroll import Engine as Engine
+from .unroll import Scan as Scan
+from .unroll import unroll as unroll

@@ -1,0 +1,127 @@
+"""Continuous-time recurrent network, integrated by Euler's method."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import initializers
+from ..cell import Cell
+from ..checks import Activation, activation, along, one_key
+
+
+class CTRNNParams(NamedTuple):
+    w_x: jax.Array  # [input, hidden]; without the column of dt where dt is part of the input
+    w_h: jax.Array  # [hidden, hidden]
+    b: jax.Array  # [hidden]: θ, inside the activation
+    log_tau: jax.Array | None  # [hidden]: log of the time constants; None where they are fixed
+
+
+class CTRNNState(NamedTuple):
+    h: jax.Array  # [*batch, hidden]
+    key: jax.Array | None  # [*batch] typed keys of the noise; None: no noise
+
+
+class Drive(NamedTuple):
+    x: jax.Array  # [..., hidden]
+    dt: jax.Array | None  # [..., 1]; None where it is fixed
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class CTRNN(Cell[CTRNNParams, CTRNNState]):
+    """Continuous-time recurrent network (Funahashi & Nakamura 1993; Beer 1995), one Euler step of dt per time step.
+
+        τ dh/dt = -h + φ(h + θ) W_h + x_t W_x
+        h_t = h_{t-1} + dt/τ (-h_{t-1} + φ(h_{t-1} + θ) W_h + x_t W_x) + σ sqrt(2 dt/τ) ξ_t
+        y_t = φ(h_t + θ)
+
+    h is a membrane potential and y the firing rate; θ is `b`, φ `activation`.
+
+    - `tau`: time constant, one for all or one per unit, in the same unit of time as `dt`; fixed, or with `learn_tau` where
+      learning starts (its logarithm is the parameter, so it stays positive). Euler's method wants dt well below τ.
+    - `dt`: the length of a step; None: the last of the `input_size` features of x is the dt of that step and row, at least 0.
+    - `noise`: σ, the standard deviation that the noise alone would give h (Song, Yang & Wang 2016). ξ_t is standard normal,
+      drawn from the key of each row in the state: `initial_state(params, batch, key)`. Without a key there is no noise.
+      A reset restores h but lets the key run on, so that no two episodes see the same noise.
+    """
+
+    input_size: int
+    hidden_size: int
+    activation: Activation = dataclasses.field(default="tanh", kw_only=True)
+    tau: float | tuple[float, ...] = dataclasses.field(default=10.0, kw_only=True)
+    learn_tau: bool = dataclasses.field(default=False, kw_only=True)
+    dt: float | None = dataclasses.field(default=1.0, kw_only=True)
+    noise: float = dataclasses.field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        taus = self.tau if isinstance(self.tau, tuple) else (self.tau,)
+        if len(taus) not in (1, self.hidden_size):
+            raise ValueError(f"CTRNN: tau has {len(taus)} values; expected one, or one per unit ({self.hidden_size})")
+        if not all(math.isfinite(tau) and tau > 0 for tau in taus):
+            raise ValueError(f"CTRNN: tau is {self.tau}; expected positive times, in the unit of dt")
+        if self.dt is not None and not 0 < self.dt < math.inf:
+            raise ValueError(f"CTRNN: dt is {self.dt}; expected a positive time, or None to read it from the input")
+        if self.dt is None and self.input_size < 2:
+            raise ValueError("CTRNN: input_size is 1 and dt is None; expected at least 2, the last feature being dt")
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"CTRNN: noise is {self.noise}; expected a standard deviation of at least 0")
+
+    @property
+    def output_size(self) -> int:
+        return self.hidden_size
+
+    def init(self, key: jax.Array) -> CTRNNParams:
+        n, h = self.input_size - (self.dt is None), self.hidden_size
+        log_tau = jnp.log(jnp.broadcast_to(jnp.asarray(self.tau, jnp.float32), (h,))) if self.learn_tau else None
+        params = CTRNNParams(w_x=jnp.zeros((n, h)), w_h=jnp.zeros((h, h)), b=jnp.zeros(h), log_tau=log_tau)
+        return initializers.standard(key, self, params)
+
+    def initial_state(
+        self, params: CTRNNParams, batch: tuple[int, ...] = (), key: jax.Array | None = None
+    ) -> CTRNNState:
+        h = jnp.zeros((*batch, self.hidden_size), params.b.dtype)
+        if key is None or self.noise == 0:
+            return CTRNNState(h=h, key=None)
+        one_key(key)
+        return CTRNNState(h=h, key=jax.random.split(key, batch) if batch else key)
+
+    def project(self, params: CTRNNParams, x: jax.Array) -> Drive:
+        if self.dt is not None:
+            return Drive(x=x @ params.w_x, dt=None)
+        return Drive(x=x[..., :-1] @ params.w_x, dt=x[..., -1:])
+
+    def recur(self, params: CTRNNParams, state: CTRNNState) -> jax.Array:
+        return self._rate(params, state.h) @ params.w_h
+
+    def update(self, params: CTRNNParams, state: CTRNNState, z: Drive, r: jax.Array) -> CTRNNState:
+        h = state.h
+        tau = jnp.asarray(self.tau, h.dtype) if params.log_tau is None else jnp.exp(params.log_tau)
+        part = (self.dt if z.dt is None else jnp.broadcast_to(z.dt, h.shape)) / along(tau, h)
+        new = h + part * (r + z.x - h)
+        if state.key is None:
+            return CTRNNState(h=new, key=None)
+        keys, use = _split_each(state.key)
+        xi = _normal_each(use, (self.hidden_size,), h.dtype)
+        return CTRNNState(h=new + self.noise * jnp.sqrt(2 * part) * xi, key=keys)
+
+    def readout(self, params: CTRNNParams, state: CTRNNState, x: jax.Array) -> jax.Array:
+        return self._rate(params, state.h)
+
+    def _rate(self, params: CTRNNParams, h: jax.Array) -> jax.Array:
+        return activation(self.activation)(h + along(params.b, h))
+
+
+def _split_each(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Each key of an array of keys split in two."""
+    pairs = jax.vmap(jax.random.split)(keys.reshape(-1)).reshape((*keys.shape, 2))
+    return pairs[..., 0], pairs[..., 1]
+
+
+def _normal_each(keys: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+    """A standard normal array for each key of an array of keys."""
+    drawn = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys.reshape(-1))
+    return drawn.reshape((*keys.shape, *shape))

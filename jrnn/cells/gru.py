@@ -1,0 +1,89 @@
+"""Gated recurrent unit, with the reset gate after or before the recurrent product. Gate order r z n, as PyTorch has it."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import initializers
+from ..cell import Cell
+from ..checks import affine
+
+
+class GRUParams(NamedTuple):
+    w_x: jax.Array  # [input, 3 hidden], gates r z n
+    w_h: jax.Array  # [hidden, 3 hidden], gates r z n
+    b: jax.Array  # [3 hidden], gates r z n
+    b_n: jax.Array | None  # [hidden], inside the reset; None where reset_after is False
+
+
+class GRUState(NamedTuple):
+    h: jax.Array  # [*batch, hidden]
+
+
+class Gates(NamedTuple):
+    """Three arrays rather than one: XLA's CPU backend does not vectorise an activation of a slice inside a loop."""
+
+    r: jax.Array  # [..., hidden]
+    z: jax.Array  # [..., hidden]
+    n: jax.Array | None  # [..., hidden]; None from `recur` where reset_after is False: its product waits for r
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class GRU(Cell[GRUParams, GRUState]):
+    """Gated recurrent unit (Cho et al. 2014).
+
+        r = σ(x_t W_xr + h_{t-1} W_hr + b_r)
+        z = σ(x_t W_xz + h_{t-1} W_hz + b_z)
+        n = tanh(x_t W_xn + b + r (h_{t-1} W_hn + b_n))     reset_after=True: PyTorch, cuDNN, Keras
+        n = tanh(x_t W_xn + b + (r h_{t-1}) W_hn)           reset_after=False: Cho et al. 2014
+        h_t = (1 - z) n + z h_{t-1}
+        y_t = h_t
+
+    z keeps the past when it is open, as in Cho et al. (their equation 7), PyTorch and Keras; in Chung et al. 2014 and Haiku
+    it is the other way round: negate the z block of `w_x`, `w_h` and `b` to convert. Of PyTorch's two biases the sum is `b`,
+    except for n, where `b` holds the first and `b_n` the second.
+    """
+
+    input_size: int
+    hidden_size: int
+    reset_after: bool = dataclasses.field(default=True, kw_only=True)
+
+    gates = ("r", "z", "n")
+    forget_gate = "z"
+
+    @property
+    def output_size(self) -> int:
+        return self.hidden_size
+
+    def init(self, key: jax.Array) -> GRUParams:
+        n, h = self.input_size, self.hidden_size
+        params = GRUParams(
+            w_x=jnp.zeros((n, 3 * h)),
+            w_h=jnp.zeros((h, 3 * h)),
+            b=jnp.zeros(3 * h),
+            b_n=jnp.zeros(h) if self.reset_after else None,
+        )
+        return initializers.standard(key, self, params)
+
+    def initial_state(self, params: GRUParams, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> GRUState:
+        return GRUState(h=jnp.zeros((*batch, self.hidden_size), params.b.dtype))
+
+    def project(self, params: GRUParams, x: jax.Array) -> Gates:
+        return Gates(*jnp.split(affine(x, params.w_x, params.b), 3, -1))
+
+    def recur(self, params: GRUParams, state: GRUState) -> Gates:
+        w_r, w_z, w_n = jnp.split(params.w_h, 3, -1)
+        n = affine(state.h, w_n, params.b_n) if self.reset_after else None
+        return Gates(r=state.h @ w_r, z=state.h @ w_z, n=n)
+
+    def update(self, params: GRUParams, state: GRUState, z: Gates, r: Gates) -> GRUState:
+        reset, keep = jax.nn.sigmoid(z.r + r.r), jax.nn.sigmoid(z.z + r.z)
+        past = reset * r.n if self.reset_after else (reset * state.h) @ params.w_h[:, 2 * self.hidden_size :]
+        n = jnp.tanh(z.n + past)
+        return GRUState(h=(1 - keep) * n + keep * state.h)
+
+    def readout(self, params: GRUParams, state: GRUState, x: jax.Array) -> jax.Array:
+        return state.h

@@ -1,0 +1,239 @@
+"""Long short-term memory: plain, with peepholes, with a recurrent projection. Gate order i f g o, as PyTorch has it."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import initializers
+from ..cell import Cell
+from ..checks import Activation, activation, affine, along
+
+
+class LSTMParams(NamedTuple):
+    w_x: jax.Array  # [input, 4 hidden], gates i f g o
+    w_h: jax.Array  # [hidden, 4 hidden], gates i f g o
+    b: jax.Array  # [4 hidden], gates i f g o
+
+
+class LSTMState(NamedTuple):
+    h: jax.Array  # [*batch, hidden]
+    c: jax.Array  # [*batch, hidden]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class LSTM(Cell[LSTMParams, LSTMState]):
+    """Long short-term memory with forget gate (Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000).
+
+        i, f, g, o = split(x_t W_x + h_{t-1} W_h + b)
+        c_t = σ(f) c_{t-1} + σ(i) φ(g)
+        h_t = σ(o) φ(c_t)
+        y_t = h_t
+
+    σ is `gate_activation`, φ `activation`, once on the candidate and once on the cell. The forget gate's bias starts at
+    `forget_bias` (PyTorch: 0 in the mean). `torch.nn.LSTM` has two biases, whose sum is `b`, and transposed weights.
+    """
+
+    input_size: int
+    hidden_size: int
+    activation: Activation = dataclasses.field(default="tanh", kw_only=True)
+    gate_activation: Activation = dataclasses.field(default="sigmoid", kw_only=True)
+    forget_bias: float = dataclasses.field(default=1.0, kw_only=True)
+
+    gates = ("i", "f", "g", "o")
+    forget_gate = "f"
+    input_gate = "i"
+
+    @property
+    def output_size(self) -> int:
+        return self.hidden_size
+
+    def init(self, key: jax.Array) -> LSTMParams:
+        n, h = self.input_size, self.hidden_size
+        params = LSTMParams(w_x=jnp.zeros((n, 4 * h)), w_h=jnp.zeros((h, 4 * h)), b=jnp.zeros(4 * h))
+        params = initializers.standard(key, self, params)
+        return initializers.forget_bias(self, params, self.forget_bias)
+
+    def initial_state(self, params: LSTMParams, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> LSTMState:
+        zeros = jnp.zeros((*batch, self.hidden_size), params.b.dtype)
+        return LSTMState(h=zeros, c=zeros)
+
+    def project(self, params: LSTMParams, x: jax.Array) -> jax.Array:
+        return affine(x, params.w_x, params.b)
+
+    def recur(self, params: LSTMParams, state: LSTMState) -> jax.Array:
+        return state.h @ params.w_h
+
+    def update(self, params: LSTMParams, state: LSTMState, z: jax.Array, r: jax.Array) -> LSTMState:
+        i, f, g, o = activated_gates(z + r, self.gate_activation, self.activation)
+        c = f * state.c + i * g
+        return LSTMState(h=o * activation(self.activation)(c), c=c)
+
+    def readout(self, params: LSTMParams, state: LSTMState, x: jax.Array) -> jax.Array:
+        return state.h
+
+
+class PeepholeLSTMParams(NamedTuple):
+    w_x: jax.Array  # [input, 4 hidden], gates i f g o
+    w_h: jax.Array  # [hidden, 4 hidden], gates i f g o
+    b: jax.Array  # [4 hidden], gates i f g o
+    p_i: jax.Array  # [hidden]
+    p_f: jax.Array  # [hidden]
+    p_o: jax.Array  # [hidden]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
+    """LSTM whose gates see the cell (Gers, Schraudolph & Schmidhuber 2002, "Learning precise timing").
+
+        i, f, g, o = split(x_t W_x + h_{t-1} W_h + b)
+        c_t = σ(f + p_f c_{t-1}) c_{t-1} + σ(i + p_i c_{t-1}) φ(g)
+        h_t = σ(o + p_o c_t) φ(c_t)
+        y_t = h_t
+
+    The output gate sees the new cell. Peepholes are one weight per unit, 0 at first; the paper's blocks of several cells
+    have size 1 here. Options as in `LSTM`.
+    """
+
+    input_size: int
+    hidden_size: int
+    activation: Activation = dataclasses.field(default="tanh", kw_only=True)
+    gate_activation: Activation = dataclasses.field(default="sigmoid", kw_only=True)
+    forget_bias: float = dataclasses.field(default=1.0, kw_only=True)
+
+    gates = ("i", "f", "g", "o")
+    forget_gate = "f"
+    input_gate = "i"
+
+    @property
+    def output_size(self) -> int:
+        return self.hidden_size
+
+    def init(self, key: jax.Array) -> PeepholeLSTMParams:
+        n, h = self.input_size, self.hidden_size
+        peephole = jnp.zeros(h)
+        params = PeepholeLSTMParams(
+            w_x=jnp.zeros((n, 4 * h)),
+            w_h=jnp.zeros((h, 4 * h)),
+            b=jnp.zeros(4 * h),
+            p_i=peephole,
+            p_f=peephole,
+            p_o=peephole,
+        )
+        params = initializers.standard(key, self, params)
+        return initializers.forget_bias(self, params, self.forget_bias)
+
+    def initial_state(
+        self, params: PeepholeLSTMParams, batch: tuple[int, ...] = (), key: jax.Array | None = None
+    ) -> LSTMState:
+        zeros = jnp.zeros((*batch, self.hidden_size), params.b.dtype)
+        return LSTMState(h=zeros, c=zeros)
+
+    def project(self, params: PeepholeLSTMParams, x: jax.Array) -> jax.Array:
+        return affine(x, params.w_x, params.b)
+
+    def recur(self, params: PeepholeLSTMParams, state: LSTMState) -> jax.Array:
+        return state.h @ params.w_h
+
+    def update(self, params: PeepholeLSTMParams, state: LSTMState, z: jax.Array, r: jax.Array) -> LSTMState:
+        gate, squash = activation(self.gate_activation), activation(self.activation)
+        i, f, g, o = jnp.split(z + r, 4, -1)
+        i = gate(i + along(params.p_i, i) * state.c)
+        f = gate(f + along(params.p_f, f) * state.c)
+        c = f * state.c + i * squash(g)
+        o = gate(o + along(params.p_o, o) * c)
+        return LSTMState(h=o * squash(c), c=c)
+
+    def readout(self, params: PeepholeLSTMParams, state: LSTMState, x: jax.Array) -> jax.Array:
+        return state.h
+
+
+class ProjectedLSTMParams(NamedTuple):
+    w_x: jax.Array  # [input, 4 hidden], gates i f g o
+    w_h: jax.Array  # [proj, 4 hidden], gates i f g o
+    b: jax.Array  # [4 hidden], gates i f g o
+    w_r: jax.Array  # [hidden, proj]
+
+
+class ProjectedLSTMState(NamedTuple):
+    h: jax.Array  # [*batch, proj]
+    c: jax.Array  # [*batch, hidden]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class ProjectedLSTM(Cell[ProjectedLSTMParams, ProjectedLSTMState]):
+    """LSTM with a recurrent projection (Sak, Senior & Beaufays 2014), `torch.nn.LSTM(..., proj_size=)`.
+
+        i, f, g, o = split(x_t W_x + h_{t-1} W_h + b)
+        c_t = σ(f) c_{t-1} + σ(i) φ(g)
+        h_t = (σ(o) φ(c_t)) W_r
+        y_t = h_t
+
+    Without the peepholes and the second, non-recurrent projection of the paper, as PyTorch has it. Options as in `LSTM`.
+    """
+
+    input_size: int
+    hidden_size: int
+    proj_size: int
+    activation: Activation = dataclasses.field(default="tanh", kw_only=True)
+    gate_activation: Activation = dataclasses.field(default="sigmoid", kw_only=True)
+    forget_bias: float = dataclasses.field(default=1.0, kw_only=True)
+
+    gates = ("i", "f", "g", "o")
+    forget_gate = "f"
+    input_gate = "i"
+
+    @property
+    def output_size(self) -> int:
+        return self.proj_size
+
+    def init(self, key: jax.Array) -> ProjectedLSTMParams:
+        n, h, p = self.input_size, self.hidden_size, self.proj_size
+        params = ProjectedLSTMParams(
+            w_x=jnp.zeros((n, 4 * h)), w_h=jnp.zeros((p, 4 * h)), b=jnp.zeros(4 * h), w_r=jnp.zeros((h, p))
+        )
+        params = initializers.standard(key, self, params)
+        return initializers.forget_bias(self, params, self.forget_bias)
+
+    def initial_state(
+        self, params: ProjectedLSTMParams, batch: tuple[int, ...] = (), key: jax.Array | None = None
+    ) -> ProjectedLSTMState:
+        dtype = params.b.dtype
+        return ProjectedLSTMState(
+            h=jnp.zeros((*batch, self.proj_size), dtype), c=jnp.zeros((*batch, self.hidden_size), dtype)
+        )
+
+    def project(self, params: ProjectedLSTMParams, x: jax.Array) -> jax.Array:
+        return affine(x, params.w_x, params.b)
+
+    def recur(self, params: ProjectedLSTMParams, state: ProjectedLSTMState) -> jax.Array:
+        return state.h @ params.w_h
+
+    def update(
+        self, params: ProjectedLSTMParams, state: ProjectedLSTMState, z: jax.Array, r: jax.Array
+    ) -> ProjectedLSTMState:
+        i, f, g, o = activated_gates(z + r, self.gate_activation, self.activation)
+        c = f * state.c + i * g
+        return ProjectedLSTMState(h=(o * activation(self.activation)(c)) @ params.w_r, c=c)
+
+    def readout(self, params: ProjectedLSTMParams, state: ProjectedLSTMState, x: jax.Array) -> jax.Array:
+        return state.h
+
+
+def activated_gates(gates: jax.Array, gate: Activation, squash: Activation) -> list[jax.Array]:
+    """`gates` [..., 4 hidden] in the order i f g o, activated: `gate` on i, f, o and `squash` on g.
+
+    For the usual pair this takes one tanh over the whole array, as σ(x) = tanh(x / 2) / 2 + 1/2: XLA's CPU backend does not
+    vectorise an activation of a slice inside a loop (46.7 against 8.5 µs per step at hidden 128, batch 32).
+    """
+    if (gate, squash) != ("sigmoid", "tanh"):
+        i, f, g, o = jnp.split(gates, 4, -1)
+        sigma, phi = activation(gate), activation(squash)
+        return [sigma(i), sigma(f), phi(g), sigma(o)]
+    half = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5], gates.dtype), gates.shape[-1] // 4)
+    i, f, g, o = jnp.split(jnp.tanh(gates * along(half, gates)), 4, -1)
+    return [0.5 * i + 0.5, 0.5 * f + 0.5, g, 0.5 * o + 0.5]

@@ -1,0 +1,215 @@
+"""Checks that a user's mistake meets before it meets JAX, and the words they use; small array helpers.
+
+Every check runs while a function is traced, so it costs nothing once compiled.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Activation = str | Callable[[jax.Array], jax.Array]
+
+
+def activation(choice: Activation) -> Callable[[jax.Array], jax.Array]:
+    """The function an option names: `"identity"`, any of `jax.nn` (`"relu"`, `"sigmoid"`, ...) or `"tanh"`."""
+    if callable(choice):
+        return choice
+    if choice == "identity":
+        return lambda x: x
+    function = getattr(jax.nn, choice, None)
+    if not callable(function):
+        raise ValueError(
+            f"activation is {choice!r}; expected 'tanh', 'identity', the name of a function in jax.nn "
+            "such as 'relu' or 'sigmoid', or a function of one array"
+        )
+    return function
+
+
+def positive(owner: str, **sizes: int) -> None:
+    """Every size is an integer of at least 1."""
+    for name, size in sizes.items():
+        if not isinstance(size, int | np.integer) or isinstance(size, bool):
+            raise TypeError(f"{owner}: {name} is {size!r}; expected an integer")
+        if size < 1:
+            raise ValueError(f"{owner}: {name} is {size}; expected at least 1")
+
+
+def along(vector: jax.Array, like: jax.Array) -> jax.Array:
+    """`vector` [features] repeated over the leading axes of `like` [..., features]."""
+    return jnp.broadcast_to(vector, like.shape)
+
+
+def affine(x: jax.Array, w: jax.Array, b: jax.Array | None) -> jax.Array:
+    """`x @ w + b` with `x` [..., in], `w` [in, out], `b` [out] or None."""
+    y = x @ w
+    return y if b is None else y + along(b, y)
+
+
+def select(condition: jax.Array, yes: Any, no: Any) -> Any:
+    """Leaf by leaf `where`, with `condition` [*batch] against leaves [*batch, ...]; it selects, so NaN does not leak."""
+
+    def one(a: jax.Array, b: jax.Array) -> jax.Array:
+        rank = max(a.ndim, b.ndim)
+        shape = jnp.broadcast_shapes(a.shape, b.shape)
+        where = jnp.broadcast_to(condition.reshape(condition.shape + (1,) * (rank - condition.ndim)), shape)
+        return jnp.where(where, jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape))
+
+    return jax.tree.map(one, yes, no)
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf holds typed PRNG keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def one_key(key: Any, name: str = "key") -> None:
+    """`key` is a single typed key, as `jax.random.key` makes it."""
+    if not hasattr(key, "dtype") or not is_key(key) or key.shape != ():
+        raise TypeError(f"{name} is {describe(key)}; expected one typed key such as jax.random.key(0)")
+
+
+def vary_alike(*trees: Any) -> tuple[Any, ...]:
+    """Mark every array as varying over each mesh axis that any of them varies over.
+
+    Inside `jax.shard_map` a scan's carry must vary alike at both ends, and a parameter that meets varying data inside the
+    loop would have its gradient summed over devices once per step; marked here, it is summed once. Elsewhere: no-op.
+    """
+    axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(trees)))
+
+    def cast(leaf: Any) -> Any:
+        missing = tuple(sorted(axes - jax.typeof(leaf).manual_axis_type.varying))
+        return lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast, trees) if axes else trees
+
+
+def describe(value: Any) -> str:
+    """`float32[3, 4]` for an array, the type's name and value otherwise."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    return f"{type(value).__name__} {value!r:.80}"
+
+
+def check_params(owner: Any, params: Any, name: str = "params") -> jnp.dtype:
+    """`params` has the structure, shapes and one floating dtype of `owner.init(key)`; returns that dtype."""
+    expected = _initial_shapes(owner)
+    if jax.tree.structure(params) != jax.tree.structure(expected):
+        given = type(params).__name__
+        raise TypeError(
+            f"{name} is a {given} of structure {jax.tree.structure(params)}; {owner} expects a "
+            f"{type(expected).__name__}: {jax.tree.structure(expected)}, from its own init(key)"
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    for (path, leaf), want in zip(leaves, jax.tree.leaves(expected), strict=True):
+        if np.shape(leaf) != want.shape:
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)} has shape {list(np.shape(leaf))}; {owner} expects {list(want.shape)}"
+            )
+    dtypes = {jax.tree_util.keystr(path): jnp.result_type(leaf) for path, leaf in leaves}
+    dtype = next(iter(dtypes.values()))
+    if len(set(dtypes.values())) > 1 or not jnp.issubdtype(dtype, jnp.floating):
+        listed = ", ".join(f"{path} {kind}" for path, kind in dtypes.items())
+        raise TypeError(
+            f"{name} of {owner} has dtypes {listed}; expected one floating dtype throughout: "
+            "cast with jax.tree.map(lambda a: a.astype(dtype), params)"
+        )
+    return dtype
+
+
+@functools.lru_cache(maxsize=1024)
+def _initial_shapes(owner: Any) -> Any:
+    return jax.eval_shape(lambda: owner.init(jax.random.key(0)))
+
+
+def check_input(owner: Any, x: Any, dtype: jnp.dtype, name: str, time: bool) -> None:
+    """`x` is [time, *batch, input_size] (or [*batch, input_size]) of the parameters' dtype."""
+    axes = "[time, *batch, input_size]" if time else "[*batch, input_size]"
+    if not hasattr(x, "shape"):
+        raise TypeError(f"{name} is {describe(x)}; expected an array {axes}")
+    if len(x.shape) < 1 + time:
+        raise ValueError(f"{name} has shape {list(x.shape)}; {owner} expects {axes}, at least {1 + time} axes")
+    if x.shape[-1] != owner.input_size:
+        raise ValueError(
+            f"{name} has {x.shape[-1]} features (shape {list(x.shape)}); {owner} expects {owner.input_size} in the last axis"
+        )
+    if time and x.shape[0] == 0:
+        raise ValueError(
+            f"{name} has no time steps (shape {list(x.shape)}); expected at least one along the first axis: "
+            "leave out the call, or mark padded steps with lengths or mask"
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"{name} has dtype {x.dtype}; expected {dtype}, the dtype of params: encode tokens with jax.nn.one_hot or "
+            "an embedding, cast numbers with astype"
+        )
+    if x.dtype != dtype:
+        raise TypeError(
+            f"{name} has dtype {x.dtype} but params has {dtype}; nothing is promoted silently: cast one of the two with astype"
+        )
+
+
+def check_state(owner: Any, params: Any, state: Any, batch: tuple[int, ...], name: str = "state") -> None:
+    """`state` has the structure, shapes and dtypes of `owner.initial_state(params, batch)`, with or without a noise key."""
+
+    def shapes(key: jax.Array | None) -> Any:
+        return jax.eval_shape(lambda p: owner.initial_state(p, batch, key), params)
+
+    def like(tree: Any) -> bool:
+        return jax.tree.structure(state) == jax.tree.structure(tree)
+
+    plain = expected = shapes(None)
+    if not like(plain):
+        expected = shapes(jax.random.key(0))
+    if not like(expected):
+        raise TypeError(
+            f"{name} is a {type(state).__name__} of structure {jax.tree.structure(state)}; {owner} expects a "
+            f"{type(plain).__name__}: {jax.tree.structure(plain)}, from its own initial_state(params, batch={batch})"
+        )
+    for (path, leaf), want in zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(expected), strict=True):
+        if np.shape(leaf) != want.shape or jnp.result_type(leaf) != want.dtype:
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)} is {describe(leaf)}; {owner} on a batch {list(batch)} expects "
+                f"{describe(want)}: start from initial_state(params, batch={batch})"
+            )
+
+
+def check_flags(flags: Any, name: str, time_and_batch: tuple[int, ...]) -> None:
+    """`mask` or `reset`: boolean [time, *batch]."""
+    if not hasattr(flags, "shape") or flags.shape != time_and_batch:
+        raise ValueError(f"{name} is {describe(flags)}; expected bool{list(time_and_batch)}, one flag per step and row")
+    if flags.dtype != jnp.bool_:
+        raise TypeError(f"{name} has dtype {flags.dtype}; expected bool: write {name} != 0 if it holds zeros and ones")
+
+
+def check_lengths(lengths: Any, time_and_batch: tuple[int, ...]) -> None:
+    """`lengths` is an integer array [*batch] within 0..time; values are checked where they are known (not under jit)."""
+    time, *batch = time_and_batch
+    if not hasattr(lengths, "shape") or list(lengths.shape) != batch:
+        raise ValueError(
+            f"lengths is {describe(lengths)}; expected integers of shape {batch}, one per row of the batch"
+        )
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"lengths has dtype {lengths.dtype}; expected integers (counts of real steps)")
+    if isinstance(lengths, jax.core.Tracer):
+        return
+    values = np.asarray(lengths)
+    if values.size and (values.min() < 0 or values.max() > time):
+        wrong = values[(values < 0) | (values > time)].ravel()[0]
+        raise ValueError(f"lengths holds {wrong}; xs has {time} time steps, so each length must lie in 0..{time}")
+
+
+def real_steps(lengths: jax.Array | None, mask: jax.Array | None, time_and_batch: tuple[int, ...]) -> jax.Array | None:
+    """`lengths` and `mask`, checked, as one bool [time, *batch]; None where neither is given."""
+    if mask is not None:
+        check_flags(mask, "mask", time_and_batch)
+    if lengths is None:
+        return mask
+    check_lengths(lengths, time_and_batch)
+    steps = lax.broadcasted_iota(lengths.dtype, time_and_batch, 0)
+    within = steps < jnp.broadcast_to(lengths, time_and_batch)
+    return within if mask is None else within & mask

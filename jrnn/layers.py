@@ -1,0 +1,372 @@
+"""Layers: from sequence to sequence, `init` and `apply`; a stack of causal ones also runs one `step` at a time."""
+
+import abc
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .cell import Cell
+from .checks import check_input, check_params, one_key, positive, real_steps, select
+from .unroll import Engine, Scan, unroll
+
+
+class Layer(abc.ABC):
+    """Sequence to sequence. A frozen dataclass of hyperparameters, registered with `jax.tree_util.register_static`."""
+
+    input_size: int | None
+    """Features of xs; None: any."""
+    output_size: int | None
+    """Features of ys; None: as many as xs has."""
+    stateless: bool = False
+    """True: no parameters and no state (dropout)."""
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array) -> Any:
+        """Fresh float32 parameters."""
+
+    @abc.abstractmethod
+    def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> Any:
+        """The state before the first step; `key` drives the noise of cells that have some."""
+
+    @abc.abstractmethod
+    def apply(
+        self,
+        params: Any,
+        xs: jax.Array,
+        state: Any = None,
+        *,
+        lengths: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[Any, jax.Array]:
+        """xs [time, *batch, input] -> (final state, ys [time, *batch, output]).
+
+        `lengths`, `mask` and `reset` as in `unroll`. `key` is for dropout and noise; without one there is neither.
+        """
+
+    @abc.abstractmethod
+    def step(self, params: Any, state: Any, x: jax.Array, *, key: jax.Array | None = None) -> tuple[Any, jax.Array]:
+        """One time step: x [*batch, input] -> (new state, y [*batch, output]); the same numbers as `apply`."""
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Recurrent(Layer):
+    """A cell unrolled over time; its parameters and state are the cell's own."""
+
+    cell: Cell
+    reverse: bool = dataclasses.field(default=False, kw_only=True)
+    engine: Engine = dataclasses.field(default=Scan(), kw_only=True)
+
+    @property
+    def input_size(self) -> int:
+        return self.cell.input_size
+
+    @property
+    def output_size(self) -> int:
+        return self.cell.output_size
+
+    def init(self, key: jax.Array) -> Any:
+        return self.cell.init(key)
+
+    def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> Any:
+        return self.cell.initial_state(params, batch, key)
+
+    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
+        if state is None and key is not None:
+            check_input(self.cell, xs, check_params(self.cell, params), "xs", time=True)
+            state = self.cell.initial_state(params, xs.shape[1:-1], key)
+        return unroll(
+            self.cell,
+            params,
+            xs,
+            state,
+            lengths=lengths,
+            mask=mask,
+            reset=reset,
+            reverse=self.reverse,
+            engine=self.engine,
+        )
+
+    def step(self, params, state, x, *, key=None):
+        if self.reverse:
+            raise TypeError(f"{self} runs from the last step to the first and cannot be streamed; use apply")
+        return self.cell.step(params, state, x)
+
+
+class Directions(NamedTuple):
+    """Parameters, or states, of both directions."""
+
+    forward: Any
+    backward: Any
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Bidirectional(Layer):
+    """Both directions over the same sequence, outputs side by side: [time, *batch, forward + backward] (Schuster & Paliwal 1997).
+
+    `backward` is a layer that runs in reverse: `Recurrent(cell, reverse=True)`.
+    """
+
+    forward: Layer
+    backward: Layer
+
+    def __post_init__(self) -> None:
+        if self.forward.input_size != self.backward.input_size:
+            raise ValueError(
+                f"Bidirectional: forward takes {self.forward.input_size} features, backward {self.backward.input_size}; "
+                "expected the same"
+            )
+
+    @property
+    def input_size(self) -> int | None:
+        return self.forward.input_size
+
+    @property
+    def output_size(self) -> int | None:
+        sizes = (self.forward.output_size, self.backward.output_size)
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    def init(self, key: jax.Array) -> Directions:
+        keys = jax.random.split(key)
+        return Directions(forward=self.forward.init(keys[0]), backward=self.backward.init(keys[1]))
+
+    def initial_state(
+        self, params: Directions, batch: tuple[int, ...] = (), key: jax.Array | None = None
+    ) -> Directions:
+        forward, backward = _split(key, 2)
+        return Directions(
+            forward=self.forward.initial_state(params.forward, batch, forward),
+            backward=self.backward.initial_state(params.backward, batch, backward),
+        )
+
+    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
+        _check_pair(self, params, "params", Directions)
+        state = Directions(None, None) if state is None else _check_pair(self, state, "state", Directions)
+        marks = {"lengths": lengths, "mask": mask, "reset": reset}
+        keys = _split(key, 2)
+        forward, ys = self.forward.apply(params.forward, xs, state.forward, **marks, key=keys[0])
+        backward, zs = self.backward.apply(params.backward, xs, state.backward, **marks, key=keys[1])
+        return Directions(forward=forward, backward=backward), jnp.concatenate([ys, zs], -1)
+
+    def step(self, params, state, x, *, key=None):
+        raise TypeError(
+            "Bidirectional cannot be streamed: its backward direction needs the whole sequence; use apply, or "
+            "rnn(..., bidirectional=False)"
+        )
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Layered(Layer):
+    """One layer after the other. Parameters and states are tuples with one entry for each layer that has any.
+
+    Stateless layers (`Dropout`) have no entry, so a stack has the same parameters with and without them.
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layers, tuple) or not self.layers:
+            raise TypeError(f"Layered: layers is {self.layers!r}; expected a tuple of at least one layer")
+        size = None
+        for index, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(
+                    f"Layered: layers[{index}] is {layer!r}; expected a Layer: wrap a cell in Recurrent(cell)"
+                )
+            if None not in (size, layer.input_size) and size != layer.input_size:
+                raise ValueError(
+                    f"Layered: layers[{index}] takes {layer.input_size} features but is given {size} by the layer before it"
+                )
+            size = layer.output_size or size
+
+    @property
+    def input_size(self) -> int | None:
+        return next((layer.input_size for layer in self.layers if layer.input_size is not None), None)
+
+    @property
+    def output_size(self) -> int | None:
+        return next((layer.output_size for layer in reversed(self.layers) if layer.output_size is not None), None)
+
+    def init(self, key: jax.Array) -> tuple[Any, ...]:
+        keys = jax.random.split(key, len(self.layers))
+        return tuple(layer.init(k) for layer, k in zip(self.layers, keys, strict=True) if not layer.stateless)
+
+    def initial_state(
+        self, params: tuple[Any, ...], batch: tuple[int, ...] = (), key: jax.Array | None = None
+    ) -> tuple[Any, ...]:
+        return tuple(
+            layer.initial_state(p, batch, k)
+            for layer, p, k in zip(
+                self.layers, self._each(params, "params"), _split(key, len(self.layers)), strict=True
+            )
+            if not layer.stateless
+        )
+
+    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
+        def run(layer: Layer, p: Any, s: Any, k: Any, xs: jax.Array) -> tuple[Any, jax.Array]:
+            return layer.apply(p, xs, s, lengths=lengths, mask=mask, reset=reset, key=k)
+
+        return self._chain(run, params, state, xs, key)
+
+    def step(self, params, state, x, *, key=None):
+        def run(layer: Layer, p: Any, s: Any, k: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+            return layer.step(p, s, x, key=k)
+
+        return self._chain(run, params, state, x, key)
+
+    def _chain(self, run: Any, params: Any, state: Any, x: jax.Array, key: Any) -> tuple[tuple[Any, ...], jax.Array]:
+        all_params = self._each(params, "params")
+        all_states = [None] * len(self.layers) if state is None else self._each(state, "state")
+        states = []
+        for layer, p, s, k in zip(self.layers, all_params, all_states, _split(key, len(self.layers)), strict=True):
+            new, x = run(layer, p, s, k, x)
+            if not layer.stateless:
+                states.append(new)
+        return tuple(states), x
+
+    def _each(self, entries: Any, name: str) -> list[Any]:
+        """One entry per layer: () for stateless ones."""
+        expected = sum(not layer.stateless for layer in self.layers)
+        if not isinstance(entries, tuple) or hasattr(entries, "_fields") or len(entries) != expected:
+            given = (
+                f"{type(entries).__name__} of {len(entries)}" if isinstance(entries, tuple) else type(entries).__name__
+            )
+            raise TypeError(
+                f"{name} is a {given}; Layered expects a tuple of {expected}, one for each layer that has {name}"
+            )
+        remaining = iter(entries)
+        return [() if layer.stateless else next(remaining) for layer in self.layers]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Dropout(Layer):
+    """Zeroes a share `rate` of the features and scales the rest by 1 / (1 - rate), while there is a key (Srivastava et al. 2014).
+
+    Per step by default; `variational`: the same features at every step of a row (Gal & Ghahramani 2016). In `step` the mask
+    follows the key: pass the same key at every step for variational dropout, a new one for each step otherwise.
+    """
+
+    rate: float
+    variational: bool = dataclasses.field(default=False, kw_only=True)
+
+    input_size = None
+    output_size = None
+    stateless = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"Dropout: rate is {self.rate}; expected a share in [0, 1)")
+
+    def init(self, key: jax.Array) -> tuple[()]:
+        return ()
+
+    def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> tuple[()]:
+        return ()
+
+    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
+        if key is None or self.rate == 0:
+            return (), xs
+        keep = self._keep(key, xs.shape[1:] if self.variational else xs.shape)
+        return (), jnp.where(jnp.broadcast_to(keep, xs.shape), xs / (1 - self.rate), jnp.zeros_like(xs))
+
+    def step(self, params, state, x, *, key=None):
+        if key is None or self.rate == 0:
+            return (), x
+        return (), jnp.where(self._keep(key, x.shape), x / (1 - self.rate), jnp.zeros_like(x))
+
+    def _keep(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        one_key(key)
+        return jax.random.bernoulli(key, 1 - self.rate, shape)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Residual(Layer):
+    """`ys = xs + layer(xs)`; padded steps output zero, as `layer` does."""
+
+    layer: Layer
+
+    def __post_init__(self) -> None:
+        if self.layer.input_size != self.layer.output_size:
+            raise ValueError(
+                f"Residual: layer takes {self.layer.input_size} features and gives {self.layer.output_size}; expected the same"
+            )
+
+    @property
+    def input_size(self) -> int | None:
+        return self.layer.input_size
+
+    @property
+    def output_size(self) -> int | None:
+        return self.layer.output_size
+
+    @property
+    def stateless(self) -> bool:
+        return self.layer.stateless
+
+    def init(self, key: jax.Array) -> Any:
+        return self.layer.init(key)
+
+    def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> Any:
+        return self.layer.initial_state(params, batch, key)
+
+    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
+        state, ys = self.layer.apply(params, xs, state, lengths=lengths, mask=mask, reset=reset, key=key)
+        real = real_steps(lengths, mask, ys.shape[:-1])
+        return state, ys + (xs if real is None else select(real, xs, jnp.zeros_like(xs)))
+
+    def step(self, params, state, x, *, key=None):
+        state, y = self.layer.step(params, state, x, key=key)
+        return state, x + y
+
+
+def rnn(
+    cell: type[Cell],
+    *,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    engine: Engine = Scan(),  # noqa: B008, frozen
+    **options: Any,
+) -> Layered:
+    """A stack as PyTorch's `nn.RNN`, `nn.LSTM`, `nn.GRU` build it: each layer feeds the next, dropout between layers.
+
+    `cell` is a class such as `jrnn.LSTM`; `options` go to each of its cells. With `bidirectional`, each layer after the first
+    reads both directions of the layer before it.
+    """
+    positive("rnn", input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+    layers: list[Layer] = []
+    for index in range(num_layers):
+        if index and dropout:
+            layers.append(Dropout(dropout))
+        one = cell(input_size, hidden_size, **options)  # type: ignore[call-arg]
+        layer: Layer = Recurrent(one, engine=engine)
+        if bidirectional:
+            layer = Bidirectional(forward=layer, backward=Recurrent(one, reverse=True, engine=engine))
+        layers.append(layer)
+        input_size = layer.output_size or input_size
+    return Layered(tuple(layers))
+
+
+def _split(key: jax.Array | None, parts: int) -> Any:
+    if key is None:
+        return [None] * parts
+    one_key(key)
+    return jax.random.split(key, parts)
+
+
+def _check_pair(owner: Layer, value: Any, name: str, expected: type) -> Any:
+    if not isinstance(value, expected):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}; {type(owner).__name__} expects {expected.__name__}(forward, backward)"
+        )
+    return value
