@@ -76,7 +76,7 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
 
     def init(self, key: jax.Array) -> CTRNNParams:
         n, h = self.input_size - (self.dt is None), self.hidden_size
-        log_tau = jnp.log(jnp.broadcast_to(jnp.asarray(self.tau, jnp.float32), (h,))) if self.learn_tau else None
+        log_tau = jnp.log(jnp.broadcast_to(jnp.asarray(self.tau, float), (h,))) if self.learn_tau else None
         params = CTRNNParams(w_x=jnp.zeros((n, h)), w_h=jnp.zeros((h, h)), b=jnp.zeros(h), log_tau=log_tau)
         return initializers.standard(key, self, params)
 
@@ -106,7 +106,9 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
             return CTRNNState(h=new, key=None)
         keys, use = _split_each(state.key)
         xi = _normal_each(use, (self.hidden_size,), h.dtype)
-        return CTRNNState(h=new + self.noise * jnp.sqrt(2 * part) * xi, key=keys)
+        # A step of length 0 (padding has dt = 0) adds no noise, and sqrt has no derivative there.
+        spread = jnp.where(part > 0, jnp.sqrt(2 * jnp.where(part > 0, part, 1)), 0)
+        return CTRNNState(h=new + self.noise * spread * xi, key=keys)
 
     def readout(self, params: CTRNNParams, state: CTRNNState, x: jax.Array) -> jax.Array:
         return self._rate(params, state.h)

@@ -42,5 +42,6 @@ class Scan(Engine):
 
 
 def restarted(restart: jax.Array, initial: Any, state: Any) -> Any:
-    """`initial` where `restart`, else `state`; a noise key is not put back, or the noise would repeat itself."""
-    return jax.tree.map(lambda a, s: s if is_key(s) else select(restart, a, s), initial, state)
+    """`initial` where `restart`, else `state`; a noise key, of which `initial` has none, runs on, or the noise would repeat."""
+    values = iter(jax.tree.leaves(initial))
+    return jax.tree.map(lambda s: s if is_key(s) else select(restart, next(values), s), state)

@@ -1,0 +1,45 @@
+"""Windows over a long text for truncated back-propagation through time."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Window(NamedTuple):
+    """One batch: `targets` are `inputs` one token later."""
+
+    inputs: np.ndarray  # int32 [time, batch]
+    targets: np.ndarray  # int32 [time, batch]
+    first: np.ndarray  # bool []: whether the rows start here, so that no state is carried in
+
+
+BATCH_AXES = Window(inputs=1, targets=1, first=None)  # type: ignore[arg-type]
+
+
+class Windows:
+    """A text cut into `batch` rows, read side by side in windows of `time` tokens; `windows[step]` is what a step trains on.
+
+    Row by row the windows follow each other, so the recurrent state can be carried; past the end they begin again. Up to
+    `batch * time` tokens at the end are left out, so that all windows are full.
+    """
+
+    def __init__(self, tokens: np.ndarray, *, batch: int, time: int):
+        self._count = (len(tokens) - 1) // (batch * time)
+        if self._count < 1:
+            raise ValueError(
+                f"the text has {len(tokens)} tokens; one window of batch={batch} rows and time={time} steps needs "
+                f"{batch * time + 1}: lower batch or time, or use a longer text"
+            )
+        length = self._count * time
+        rows = np.arange(batch)[:, None] * length + np.arange(length + 1)
+        self._rows = np.ascontiguousarray(tokens[rows].T)  # [length + 1, batch]
+        self._time = time
+
+    def __len__(self) -> int:
+        """How many windows one pass takes."""
+        return self._count
+
+    def __getitem__(self, step: int) -> Window:
+        turn = step % self._count
+        rows = self._rows[turn * self._time : (turn + 1) * self._time + 1]
+        return Window(inputs=rows[:-1], targets=rows[1:], first=np.asarray(turn == 0))

@@ -1,0 +1,92 @@
+"""Language model: embed tokens, run a causal layer, predict the next token."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..checks import affine, describe, positive
+from ..layers import Layer
+
+
+class LanguageModelParams(NamedTuple):
+    embedding: jax.Array  # [vocabulary, layer's input]
+    layer: Any  # the layer's own
+    w: jax.Array  # [layer's output, vocabulary]
+    b: jax.Array  # [vocabulary]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    """The distribution of the next token given those before it (Mikolov et al. 2010).
+
+    The same interface as a layer, with tokens (integers) in and logits out: `apply` on whole sequences, `step` for one token.
+    Weights start as in Glorot & Bengio 2010, the embedding as N(0, 1) / sqrt(embedding size), so that its rows have norm 1.
+    """
+
+    vocabulary_size: int
+    layer: Layer
+
+    def __post_init__(self) -> None:
+        positive("LanguageModel", vocabulary_size=self.vocabulary_size)
+        if self.layer.input_size is None or self.layer.output_size is None:
+            raise ValueError(f"LanguageModel: layer is {self.layer}; expected one with an input and an output size")
+
+    @property
+    def output_size(self) -> int:
+        return self.vocabulary_size
+
+    def init(self, key: jax.Array) -> LanguageModelParams:
+        embed, layer, head = jax.random.split(key, 3)
+        inputs, outputs = self.layer.input_size or 0, self.layer.output_size or 0
+        return LanguageModelParams(
+            embedding=jax.random.normal(embed, (self.vocabulary_size, inputs)) / inputs**0.5,
+            layer=self.layer.init(layer),
+            w=jax.nn.initializers.glorot_uniform()(head, (outputs, self.vocabulary_size)),
+            b=jnp.zeros(self.vocabulary_size),
+        )
+
+    def initial_state(
+        self, params: LanguageModelParams, batch: tuple[int, ...] = (), key: jax.Array | None = None
+    ) -> Any:
+        return self.layer.initial_state(params.layer, batch, key)
+
+    def apply(
+        self,
+        params: LanguageModelParams,
+        tokens: jax.Array,
+        state: Any = None,
+        *,
+        lengths: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[Any, jax.Array]:
+        """tokens [time, *batch] -> (final state, logits [time, *batch, vocabulary] of the token after each)."""
+        xs = self._embed(params, tokens)
+        marks = {"lengths": lengths, "mask": mask, "reset": reset}
+        state, ys = self.layer.apply(params.layer, xs, state, **marks, key=key)
+        return state, affine(ys, params.w, params.b)
+
+    def step(
+        self, params: LanguageModelParams, state: Any, token: jax.Array, *, key: jax.Array | None = None
+    ) -> tuple[Any, jax.Array]:
+        """token [*batch] -> (new state, logits [*batch, vocabulary])."""
+        state, y = self.layer.step(params.layer, state, self._embed(params, token), key=key)
+        return state, affine(y, params.w, params.b)
+
+    def _embed(self, params: LanguageModelParams, tokens: jax.Array) -> jax.Array:
+        tokens = jnp.asarray(tokens)
+        if not jnp.issubdtype(tokens.dtype, jnp.integer):
+            raise TypeError(f"tokens is {describe(tokens)}; expected integers in 0..{self.vocabulary_size - 1}")
+        if not isinstance(tokens, jax.core.Tracer):
+            values = np.asarray(tokens)
+            if values.size and not (values.min() >= 0 and values.max() < self.vocabulary_size):
+                raise ValueError(
+                    f"tokens holds {values.min()}..{values.max()}; expected 0..{self.vocabulary_size - 1}, the vocabulary"
+                )
+        # Out of range under jit gives NaN, which training reports, rather than some other token's row.
+        return params.embedding.at[tokens].get(mode="fill", fill_value=jnp.nan)

@@ -1,0 +1,29 @@
+"""Strict configuration, set before JAX starts; where the data lies."""
+
+import os
+import pathlib
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax
+import pytest
+from hypothesis import settings
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+settings.register_profile("jrnn", max_examples=20, deadline=None, derandomize=True)
+settings.load_profile("jrnn")
+
+pytest.register_assert_rewrite("laws")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    """The directory of data sets: $JRNN_DATA, or shared/data next to the checkout."""
+    beside = pathlib.Path(__file__).parents[2] / "shared" / "data"
+    path = pathlib.Path(os.environ.get("JRNN_DATA", beside))
+    if not path.is_dir():
+        pytest.skip(f"no data: {path} is not a directory; set JRNN_DATA")
+    return path

@@ -1,0 +1,352 @@
+"""What holds for every cell and every layer, whatever it computes. Each law takes a model and raises if it is broken."""
+
+import dataclasses
+import functools
+import pickle
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from cases import CANNOT_STREAM, LAYERS, apply, cast, floats, key, random_inputs, random_params, random_state, run, same
+from cases import step as step_
+from jax.sharding import PartitionSpec as P
+from jax.test_util import check_grads
+
+import jrnn
+from jrnn.checks import is_key
+
+TIME = 5
+
+
+def example(model: Any, batch: tuple[int, ...] = (2,), noise: bool = True) -> tuple[Any, jax.Array, Any]:
+    params = random_params(model)
+    return params, random_inputs(model, TIME, *batch), random_state(model, params, batch, noise=noise)
+
+
+def streams(model: Any) -> bool:
+    return model not in [LAYERS[name] for name in CANNOT_STREAM]
+
+
+def row(tree: Any, index: int) -> Any:
+    return jax.tree.map(lambda a: a[index], tree)
+
+
+def weighted(tree: Any) -> jax.Array:
+    """A scalar to which every entry of every floating array contributes differently."""
+    leaves, _ = floats(tree)
+    return sum(jnp.sum(a * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape)) for a in leaves)
+
+
+# Running
+
+
+def compiled_is_eager(model: Any) -> None:
+    params, xs, state = example(model)
+    options = {} if isinstance(model, jrnn.Cell) else {"key": key(9)}
+    same(run(model, params, xs, state, **options), apply(model, params, xs, state, **options))
+
+
+def unroll_is_a_loop(model: Any) -> None:
+    params, xs, state = example(model)
+    final, ys = run(model, params, xs, state)
+    outputs = []
+    for x in xs:
+        state, y = step_(model, params, state, x)
+        outputs.append(y)
+    same((final, ys), (state, jnp.stack(outputs)))
+
+
+def chunks_are_the_whole(model: Any) -> None:
+    params, xs, state = example(model)
+    final, ys = run(model, params, xs, state)
+    half, first = run(model, params, xs[:2], state)
+    end, second = run(model, params, xs[2:], half)
+    same((end, jnp.concatenate([first, second])), (final, ys))
+
+
+def no_state_is_the_initial_state(model: Any) -> None:
+    params, xs, _ = example(model)
+    same(run(model, params, xs), run(model, params, xs, model.initial_state(params, (2,))))
+
+
+def models_are_plain_values(model: Any) -> None:
+    copy = pickle.loads(pickle.dumps(model))
+    assert copy == model
+    assert hash(copy) == hash(model)
+    assert eval(repr(model), vars(jrnn)) == model
+    assert jax.tree.leaves(model) == []
+    params = random_params(model)
+    same(pickle.loads(pickle.dumps(params)), params, tolerance=0)
+    with_field = next(field.name for field in dataclasses.fields(model))
+    try:
+        setattr(model, with_field, None)
+    except dataclasses.FrozenInstanceError:
+        return
+    raise AssertionError(f"{model} can be changed")
+
+
+def equal_models_compile_once(model: Any) -> None:
+    traces = 0
+
+    @jax.jit
+    def count(model: Any, params: Any, xs: jax.Array) -> jax.Array:
+        nonlocal traces
+        traces += 1
+        return apply(model, params, xs)[1]
+
+    params, xs, _ = example(model)
+    count(model, params, xs)
+    count(dataclasses.replace(model), params, xs)
+    assert traces == 1
+    count(model, params, xs[1:])
+    assert traces == 2
+
+
+# Batches
+
+
+def vmap_is_a_batch_axis(model: Any) -> None:
+    params, xs, state = example(model)
+    lengths = jnp.array([5, 2])
+    want = run(model, params, xs, state, lengths=lengths)
+
+    def time_first(xs: jax.Array, state: Any, length: jax.Array) -> Any:
+        return apply(model, params, xs, state, lengths=length)
+
+    mapped = jax.jit(jax.vmap(time_first, in_axes=(1, 0, 0), out_axes=(0, 1)))
+    same(mapped(xs, state, lengths), want)
+    batch_first = jax.jit(jax.vmap(time_first))
+    final, ys = batch_first(jnp.swapaxes(xs, 0, 1), state, lengths)
+    same((final, jnp.swapaxes(ys, 0, 1)), want)
+
+
+def vmap_over_parameters(model: Any) -> None:
+    _, xs, state = example(model)
+    two = [random_params(model, seed) for seed in (1, 2)]
+    stacked = jax.tree.map(lambda *a: jnp.stack(a), *two)
+    got = jax.jit(jax.vmap(lambda p: apply(model, p, xs, state)))(stacked)
+    for index, params in enumerate(two):
+        same(row(got, index), run(model, params, xs, state))
+
+
+def batch_axes_do_not_matter(model: Any) -> None:
+    params, xs, state = example(model, batch=(2, 3))
+    lengths = jnp.array([[5, 0, 3], [2, 4, 1]])
+    final, ys = run(model, params, xs, state, lengths=lengths)
+
+    def flat(tree: Any) -> Any:
+        return jax.tree.map(lambda a: a.reshape((6, *a.shape[2:])), tree)
+
+    want = run(model, params, xs.reshape(TIME, 6, -1), flat(state), lengths=lengths.reshape(6))
+    same((flat(final), ys.reshape(TIME, 6, -1)), want)
+    alone = run(model, params, xs[:, 1, 0], row(row(state, 1), 0), lengths=jnp.array(2))
+    same(alone, (row(row(final, 1), 0), ys[:, 1, 0]))
+
+
+# Derivatives
+
+
+def derivatives_agree(model: Any) -> None:
+    """grad, jvp, jacfwd, vmap of grad and three ways to a Hessian-vector product; then finite differences, twice."""
+    with jax.enable_x64(True):
+        params, xs, state = cast(example(model), jnp.float64)
+        leaves, put_back = floats((params, xs[:3], state))
+        directions = [jax.random.normal(key(i), a.shape, a.dtype) for i, a in enumerate(leaves)]
+        lengths = jnp.array([3, 2])
+
+        def loss(leaves: list[jax.Array]) -> jax.Array:
+            return weighted(apply(model, *put_back(leaves), lengths=lengths))
+
+        def along(f: Any) -> Any:
+            return lambda at: jax.jvp(f, (at,), (directions,))[1]
+
+        def dot(a: list[jax.Array]) -> jax.Array:
+            return sum(jnp.vdot(x, y) for x, y in zip(a, directions))
+
+        gradient = jax.grad(loss)
+
+        @jax.jit
+        def every_way(leaves: list[jax.Array]) -> Any:
+            first = gradient(leaves), jax.jacfwd(loss)(leaves), dot(gradient(leaves)), along(loss)(leaves)
+            forward_over_reverse = along(gradient)(leaves)
+            reverse_over_reverse = jax.grad(lambda at: dot(gradient(at)))(leaves)
+            reverse_over_forward = jax.grad(along(loss))(leaves)
+            return first, (forward_over_reverse, reverse_over_reverse, reverse_over_forward)
+
+        (reverse, forward, product, directional), second = every_way(leaves)
+        same(reverse, forward, 1e-12)
+        same(product, directional, 1e-12)
+        same(second[0], second[1], 1e-12)
+        same(second[0], second[2], 1e-12)
+        check_grads(jax.jit(loss), (leaves,), order=2, modes=("fwd", "rev"), rtol=1e-5)
+
+
+def vmap_of_grad_is_grad_of_rows(model: Any) -> None:
+    params, xs, state = example(model)
+
+    def loss(params: Any, xs: jax.Array, state: Any) -> jax.Array:
+        return jnp.sum(jnp.square(apply(model, params, xs, state)[1]))
+
+    each = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 1, 0)))(params, xs, state)
+    same(jax.tree.map(lambda a: a.sum(0), each), jax.jit(jax.grad(loss))(params, xs, state))
+    same(row(each, 1), jax.jit(jax.grad(loss))(params, xs[:, 1], row(state, 1)))
+
+
+def dtypes_are_kept(model: Any) -> None:
+    with jax.enable_x64(True):
+        assert len({a.dtype for a in jax.tree.leaves(jax.eval_shape(model.init, key(0)))}) == 1
+    params, xs, state = example(model, noise=False)
+    want = run(model, params, xs, state)
+    for dtype, tolerance in ((jnp.float64, 1e-5), (jnp.bfloat16, 0.15), (jnp.float16, 0.02)):
+        with jax.enable_x64(dtype == jnp.float64):
+            typed = cast((params, xs, state), dtype)
+            same(cast(run(model, *typed), jnp.float32), want, tolerance)
+            _, _, noisy = cast(example(model), dtype)
+            fresh = model.initial_state(typed[0], (2,), key(0))
+            marks = {"lengths": jnp.array([5, 2]), "reset": jnp.zeros((TIME, 2), bool)}
+            if isinstance(model, jrnn.Layer):
+                marks["key"] = key(1)
+            for state_ in (None, typed[2], noisy, fresh):
+                leaves, put_back = floats((*typed[:2], state_))
+                function = functools.partial(_result_and_gradient, model, put_back, marks)
+                for leaf in floats(jax.eval_shape(function, leaves))[0]:
+                    assert leaf.dtype == dtype, leaf
+
+
+def _result_and_gradient(model: Any, put_back: Any, marks: Any, leaves: list[jax.Array]) -> Any:
+    def loss(leaves: list[jax.Array]) -> jax.Array:
+        return weighted(apply(model, *put_back(leaves), **marks))
+
+    return apply(model, *put_back(leaves), **marks), jax.grad(loss)(leaves)
+
+
+# Devices
+
+
+def sharded_is_unsharded(model: Any) -> None:
+    """On two devices with the batch divided: values, gradients, and the number of sums over devices."""
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    params, xs, state = example(model, batch=(4,))
+    lengths = jnp.array([5, 2, 0, 4])
+    leaves, _ = floats(params)
+    in_state, put_back = floats(state)
+
+    def value_and_grads(params: Any, xs: jax.Array, in_state: Any, keys: Any, lengths: jax.Array) -> Any:
+        def loss(params: Any, xs: jax.Array, in_state: Any) -> Any:
+            state = _with_keys(put_back(in_state), keys)
+            final, ys = apply(model, params, xs, state, lengths=lengths)
+            return sum(jnp.sum(jnp.square(a)) for a in floats((final, ys))[0]), (floats(final)[0], ys)
+
+        (_, aux), grads = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(params, xs, in_state)
+        return aux, grads
+
+    rows, times = P("data"), P(None, "data")
+    sharded = jax.shard_map(
+        value_and_grads,
+        mesh=mesh,
+        in_specs=(P(), times, rows, rows, rows),
+        out_specs=((rows, times), (P(), times, rows)),
+    )
+    arguments = (params, xs, in_state, _keys(state), lengths)
+    same(jax.jit(sharded)(*arguments), jax.jit(value_and_grads)(*arguments))
+
+    sums = list(_equations(jax.make_jaxpr(sharded)(*arguments).jaxpr))
+    summed = [len(equation.invars) for equation, _ in sums if equation.primitive.name.startswith("psum")]
+    assert sum(summed) == len(leaves)
+    assert not any(equation.primitive.name.startswith("psum") and looped for equation, looped in sums)
+    assert any(looped for _, looped in sums)
+
+
+def _keys(state: Any) -> list[jax.Array]:
+    return [a for a in jax.tree.leaves(state) if is_key(a)]
+
+
+def _with_keys(state: Any, keys: list[jax.Array]) -> Any:
+    remaining = iter(keys)
+    return jax.tree.map(lambda a: next(remaining) if is_key(a) else a, state)
+
+
+def _equations(jaxpr: Any, looped: bool = False) -> Any:
+    """Every equation, with whether it is inside a loop."""
+    for equation in jaxpr.eqns:
+        yield equation, looped
+        inside = looped or equation.primitive.name in ("scan", "while")
+        for inner in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns")):
+            if hasattr(inner, "eqns"):
+                yield from _equations(inner, inside)
+
+
+# Padding and documents
+
+
+def padding_is_absent(model: Any) -> None:
+    """Rows of 5, 2 and 0 steps, then NaN: outputs, states and gradients as if each row ran alone."""
+    params, xs, state = example(model, batch=(3,))
+    lengths = [5, 2, 0]
+    padded = jnp.stack([xs[:, i].at[n:].set(jnp.nan) for i, n in enumerate(lengths)], 1)
+    in_state, put_back = floats(state)
+
+    def loss(params: Any, xs: jax.Array, in_state: Any) -> Any:
+        result = apply(model, params, xs, put_back(in_state), lengths=jnp.array(lengths))
+        return weighted(result), result
+
+    def loss_alone(params: Any, xs: jax.Array, in_state: Any) -> Any:
+        final, ys, state = [], [], put_back(in_state)
+        for i, n in enumerate(lengths):
+            end, y = apply(model, params, xs[:n, i], row(state, i)) if n else (row(state, i), None)
+            final.append(end)
+            ys.append(jnp.zeros((0, model.output_size)) if y is None else y)
+        padded = jnp.stack([jnp.pad(y, ((0, TIME - len(y)), (0, 0))) for y in ys], 1)
+        result = jax.tree.map(lambda *a: jnp.stack(a), *final), padded
+        return weighted(result), result
+
+    def both(f: Any, xs: jax.Array) -> Any:
+        return jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2), has_aux=True))(params, xs, in_state)
+
+    (value, result), grads = both(loss, padded)
+    same(((value, result), grads), both(loss_alone, xs))
+    for i, n in enumerate(lengths):
+        assert not np.any(result[1][n:, i])
+        assert not np.any(grads[1][n:, i])
+    same(row(result[0], 2), row(state, 2), tolerance=0)
+
+
+def holes_are_absent(model: Any) -> None:
+    params, xs, state = example(model)
+    mask = jnp.array([[True, True, False, False, True], [False, True, True, True, False]]).T
+    final, ys = run(model, params, jnp.where(mask[..., None], xs, jnp.nan), state, mask=mask)
+    for i in range(2):
+        steps = np.flatnonzero(mask[:, i])
+        same((row(final, i), ys[steps, i]), run(model, params, xs[steps, i], row(state, i)))
+        assert not np.any(np.delete(ys[:, i], steps, 0))
+
+
+def packed_is_separate(model: Any) -> None:
+    """Documents one after the other in a row, of 2 and 3 steps or of 3 and 2, as if each ran alone."""
+    params, xs, _ = example(model)
+    starts = [2, 3]
+    reset = jnp.zeros((TIME, 2), bool).at[jnp.array(starts), jnp.arange(2)].set(True)
+    _, ys = run(model, params, xs, reset=reset)
+    for i, start in enumerate(starts):
+        for document in (slice(0, start), slice(start, TIME)):
+            same(ys[document, i], run(model, params, xs[document, i])[1])
+
+
+EVERY = [
+    compiled_is_eager,
+    no_state_is_the_initial_state,
+    models_are_plain_values,
+    equal_models_compile_once,
+    vmap_is_a_batch_axis,
+    vmap_over_parameters,
+    batch_axes_do_not_matter,
+    derivatives_agree,
+    dtypes_are_kept,
+    sharded_is_unsharded,
+    padding_is_absent,
+    holes_are_absent,
+    packed_is_separate,
+]
+STREAMED = [unroll_is_a_loop, chunks_are_the_whole]
+EVERY_ROW_ALIKE = [vmap_of_grad_is_grad_of_rows]
