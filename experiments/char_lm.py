@@ -37,7 +37,7 @@ from jrnn import losses
 from jrnn.checkpoint import Checkpoints
 from jrnn.decode import draw, generate
 from jrnn.models import LanguageModel
-from jrnn.train import Fitted, Record, TrainState, fit, init_state, make_evaluate, make_step
+from jrnn.train import Fitted, Observer, Record, TrainState, fit, init_state, make_evaluate, make_step
 
 NAME = "char_lm"
 VOCABULARY = "vocabulary.json"
@@ -139,7 +139,7 @@ def make_loss(model: LanguageModel) -> Any:
     return loss
 
 
-class Writer:
+class Writer(Observer):
     """Shows what the model writes after each evaluation, and keeps it in samples.txt."""
 
     def __init__(self, model: LanguageModel, vocabulary: str, path: Path):
@@ -151,9 +151,6 @@ class Writer:
         step = functools.partial(self._model.step, params)
         first = jnp.int32(self._start)
         return generate(step, self._model.initial_state(params), first, key, length=200, temperature=0.8)[1]
-
-    def on_step(self, step: int, loss: float) -> None:
-        pass
 
     def on_record(self, records: list[Record], state: TrainState) -> None:
         params = jax.device_put(state.params, jax.devices()[0])
@@ -186,14 +183,8 @@ def train(run: Run, config: Config) -> Fitted:
         carry = model.initial_state(params, first.inputs.shape[1:])
         return evaluate(params, carry, (rows[part][i] for i in range(len(rows[part]))))
 
-    params = model.init(jax.random.key(config.seed))
-    weights = sum(leaf.size for leaf in jax.tree.leaves(params))
-    state = init_state(
-        params,
-        optimizer := make_optimizer(config),
-        jax.random.key(config.seed + 1),
-        carry=model.initial_state(params, (config.batch,)),
-    )
+    state, optimizer = start(model, config)
+    weights = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     checkpoints = run.checkpoints
     done = max(checkpoints.steps(), default=0)
     console.print(
@@ -204,7 +195,7 @@ def train(run: Run, config: Config) -> Fitted:
         f"{'going on at step ' + str(done) + ' in' if done else 'run directory:'} {run.directory}"
     )
     bar = Bar(config.steps, done=done, tokens=config.batch * config.window, unit="characters")
-    curves = Curves(run.directory, unit="nats per character", floors={"5-gram": floors["5-gram valid"]})
+    curves = Curves(run.directory, unit="nats per character", floors={"5-gram": floors["5-gram valid"]}, done=done)
     writer = Writer(model, vocabulary, run.directory / "samples.txt")
     with bar.progress:
         fitted = fit(
@@ -222,38 +213,46 @@ def train(run: Run, config: Config) -> Fitted:
         console.print(f"stopped and saved at step {int(fitted.state.step)}; go on by --resume --out {run.directory}")
         return fitted
     best = checkpoints.restore(fitted.state, checkpoints.best()).state.params
-    metrics = {"nats_per_character": {part: held_out_loss(best, part) for part in rows}}
-    metrics["bits_per_character"] = {part: losses.bits(nats) for part, nats in metrics["nats_per_character"].items()}
-    metrics |= {"steps": int(fitted.state.step), "records": [record._asdict() for record in fitted.records]}
+    nats = {part: held_out_loss(best, part) for part in rows}
+    metrics = {
+        "nats_per_character": nats,
+        "bits_per_character": {part: losses.bits(value) for part, value in nats.items()},
+        "steps": int(fitted.state.step),
+        "stopped": fitted.stopped,
+        "records": [record._asdict() for record in fitted.records],
+    }
     path = run.write_result(metrics=metrics, floors=floors, seconds=fitted.seconds)
-    for part, nats in metrics["nats_per_character"].items():
+    for part, value in nats.items():
         floor = floors[f"5-gram {part}"]
         console.print(
-            f"{part}: {nats:.4f} nats ({losses.bits(nats):.4f} bits) per character; 5-gram model {floor:.4f}: "
-            f"{'below' if nats < floor else 'NOT below'} the floor"
+            f"{part}: {value:.4f} nats ({losses.bits(value):.4f} bits) per character; 5-gram model {floor:.4f}: "
+            f"{'below' if value < floor else 'NOT below'} the floor"
         )
     console.print(f"{fitted.seconds / 60:.1f} minutes; {path}")
     return fitted
 
 
-def evaluation_shape(length: int) -> dict[str, int]:
-    """Few rows, so that nearly every character has its whole past; fewer than rows * time characters are left out."""
-    rows = 8 if length > 8 * 256 else 1
-    return {"batch": rows, "time": min(128, (length - 1) // rows)}
-
-
-def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """Clipping by global norm, AdamW, warm-up and cosine."""
+def start(model: LanguageModel, config: Config) -> tuple[TrainState, optax.GradientTransformation]:
+    """The state before the first step, and AdamW with clipping by global norm, warm-up and cosine."""
     warmup = max(config.steps // 50, 1)
     rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, max(config.steps, warmup + 1))
 
     def matrices(params: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
-    return optax.chain(
+    optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.adamw(rate, b2=0.99, weight_decay=config.weight_decay, mask=matrices),
     )
+    params = model.init(jax.random.key(config.seed))
+    carry = model.initial_state(params, (config.batch,))
+    return init_state(params, optimizer, jax.random.key(config.seed + 1), carry), optimizer
+
+
+def evaluation_shape(length: int) -> dict[str, int]:
+    """Few rows, so that nearly every character has its whole past; fewer than rows * time characters are left out."""
+    rows = 8 if length > 8 * 256 else 1
+    return {"batch": rows, "time": min(128, (length - 1) // rows)}
 
 
 def sample(config: Sample) -> None:
@@ -264,9 +263,8 @@ def sample(config: Sample) -> None:
     if not config.prompt:
         raise ValueError("--prompt is empty; expected at least one character to continue")
     prompt = text.encode(config.prompt, vocabulary)
-    params = jax.eval_shape(model.init, jax.random.key(0))
     checkpoints = Checkpoints(config.run / "checkpoints")
-    params = checkpoints.restore_part(params, ".params", checkpoints.best())
+    params = checkpoints.restore(start(model, trained)[0], checkpoints.best()).state.params
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state: Any, token: jax.Array, key: jax.Array) -> tuple[Any, jax.Array]:

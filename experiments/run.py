@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from tensorboardX import SummaryWriter
 
 from jrnn.checkpoint import Checkpoints
-from jrnn.train import NonFiniteLoss, Record, TrainState
+from jrnn.train import NonFiniteLoss, Observer, Record, TrainState
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -139,15 +139,16 @@ def read_config(directory: Path, name: str, config_type: type[C]) -> C:
     if stored.pop("name", None) != name:
         raise ValueError(f"{directory} is not a run of {name}: {path} says otherwise")
     try:
-        return tyro_from_plain(config_type, stored)
+        return _from_plain(config_type, stored)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} does not fit {name} of this version: {error}") from error
 
 
-def tyro_from_plain(config_type: type[C], stored: Mapping[str, Any]) -> C:
+def _from_plain(config_type: type[C], stored: Mapping[str, Any]) -> C:
     """A config from its JSON: strings become paths where the field is one."""
     paths = {f.name for f in dataclasses.fields(config_type) if "Path" in str(f.type)}
-    return config_type(**{k: Path(v) if k in paths and v is not None else v for k, v in stored.items()})
+    values: dict[str, Any] = {k: Path(v) if k in paths and v is not None else v for k, v in stored.items()}
+    return config_type(**values)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -168,7 +169,7 @@ def _plain(config: RunConfig) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(config).items()}
 
 
-class Bar:
+class Bar(Observer):
     """A progress bar with loss and tokens per second, and a line for each evaluation."""
 
     def __init__(self, steps: int, *, done: int, tokens: int, unit: str):
@@ -187,8 +188,7 @@ class Bar:
 
     def on_step(self, step: int, loss: float) -> None:
         rate = (step - self._first) * self._tokens / (time.perf_counter() - self._started)
-        fields = {"loss": f"{loss:.3f}", "rate": f"{rate:,.0f} {self._unit}/s"}
-        self.progress.update(self._task, completed=step, **fields)
+        self.progress.update(self._task, completed=step, loss=f"{loss:.3f}", rate=f"{rate:,.0f} {self._unit}/s")
 
     def on_record(self, records: list[Record], state: TrainState) -> None:
         new, best = records[-1], min(record.valid for record in records)
@@ -196,12 +196,13 @@ class Bar:
         console.print(f"step {new.step:>6}  training {new.loss:.4f}  validation {new.valid:.4f}{mark}")
 
 
-class Curves:
+class Curves(Observer):
     """Training and validation loss, to TensorBoard and to curves.png."""
 
-    def __init__(self, directory: Path, *, unit: str, floors: Mapping[str, float]):
+    def __init__(self, directory: Path, *, unit: str, floors: Mapping[str, float], done: int):
         self._directory, self._unit, self._floors = directory, unit, floors
-        self._writer = SummaryWriter(str(directory / "tensorboard"), write_to_disk=True)
+        # What was logged after the checkpoint that a run resumes from is hidden, as it comes again.
+        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=done + 1)
 
     def on_step(self, step: int, loss: float) -> None:
         self._writer.add_scalar("loss/step", loss, step)

@@ -70,7 +70,8 @@ class Checkpoints:
     def best(self) -> int | None:
         """The step of the smallest metric; None where no checkpoint has one."""
         step = self._manager.best_step()
-        return None if step is None or self._manager.metrics(step)["metric"] == math.inf else step
+        metrics = None if step is None else self._manager.metrics(step)
+        return step if metrics is not None and metrics["metric"] < math.inf else None
 
     def restore(self, like: Any, step: int | None = None) -> Restored:
         """The checkpoint of `step`, by default the newest, in the structure, shapes and dtypes of `like`.

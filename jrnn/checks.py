@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 Activation = str | Callable[[jax.Array], jax.Array]
 
@@ -21,8 +22,8 @@ def activation(choice: Activation) -> Callable[[jax.Array], jax.Array]:
         return choice
     if choice == "identity":
         return lambda x: x
-    function = getattr(jax.nn, choice, None)
-    if not callable(function):
+    function: Any = getattr(jax.nn, choice, None)
+    if function is None:
         raise ValueError(
             f"activation is {choice!r}; expected 'tanh', 'identity', the name of a function in jax.nn "
             "such as 'relu' or 'sigmoid', or a function of one array"
@@ -195,7 +196,7 @@ def check_lengths(lengths: Any, time_and_batch: tuple[int, ...]) -> None:
         )
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"lengths has dtype {lengths.dtype}; expected integers (counts of real steps)")
-    if isinstance(lengths, jax.core.Tracer):
+    if isinstance(lengths, Tracer):
         return
     values = np.asarray(lengths)
     if values.size and (values.min() < 0 or values.max() > time):

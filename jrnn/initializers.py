@@ -83,7 +83,7 @@ def chrono(key: jax.Array, cell: Cell, params: P, longest: float) -> P:
 
 
 def spectral_radius(cell: Cell, params: P, radius: float) -> P:
-    """Each gate's block of `w_h` scaled to largest |eigenvalue| = `radius` (Jaeger 2001). Not under jit: eigenvalues are NumPy's."""
+    """Each gate's block of `w_h` scaled to largest |eigenvalue| = `radius` (Jaeger 2001). Not under jit: NumPy's eigenvalues."""
     blocks = np.split(np.asarray(params.w_h, np.float64), len(cell.gates), -1)
     if blocks[0].shape[0] != blocks[0].shape[1]:
         raise ValueError(f"w_h of {cell} has blocks {list(blocks[0].shape)}; a spectral radius needs square ones")

@@ -1,4 +1,4 @@
-"""Losses as a sum and a count, so that a mean over shards, windows or unequal batches is exact."""
+"""Losses as a sum and a weight, so that a mean over shards, windows or unequal batches is exact."""
 
 import math
 from typing import NamedTuple
@@ -14,12 +14,12 @@ class Mean(NamedTuple):
     """A mean that has not been divided yet: add two with `jax.tree.map(jnp.add, a, b)` to pool what they saw."""
 
     total: jax.Array  # []: the sum over real entries
-    count: jax.Array  # []: how many entries are real
+    weight: jax.Array  # []: how many entries are real
 
     @property
     def value(self) -> jax.Array:
-        """total / count; 0 where nothing is real."""
-        return self.total / jnp.maximum(self.count, 1)
+        """total / weight; 0 where nothing is real."""
+        return self.total / jnp.maximum(self.weight, 1)
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array | None = None) -> Mean:
@@ -37,8 +37,8 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array | None 
         targets = jnp.where(mask, targets, jnp.zeros_like(targets))
     nats = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     if mask is None:
-        return Mean(total=nats.sum(), count=jnp.asarray(nats.size, nats.dtype))
-    return Mean(total=jnp.where(mask, nats, jnp.zeros_like(nats)).sum(), count=mask.sum(dtype=nats.dtype))
+        return Mean(total=nats.sum(), weight=jnp.asarray(nats.size, nats.dtype))
+    return Mean(total=jnp.where(mask, nats, jnp.zeros_like(nats)).sum(), weight=mask.sum(dtype=nats.dtype))
 
 
 def bits(nats: float) -> float:

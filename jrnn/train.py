@@ -64,8 +64,8 @@ class NonFiniteLoss(FloatingPointError):
     """The loss or its gradient became NaN or infinite; the checkpoints saved before are good."""
 
 
-class Observer(Protocol):
-    """Watches a run: a progress bar, curves, samples."""
+class Observer:
+    """Watches a run: a progress bar, curves, samples. Override what is of interest."""
 
     def on_step(self, step: int, loss: float) -> None:
         """After each step."""
@@ -98,12 +98,12 @@ def make_step(
 
             def total(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
                 mean, new = loss(params, carry, batch, jax.random.fold_in(key, lax.axis_index("rows")))
-                return mean.total, (mean.count, new)
+                return mean.total, (mean.weight, new)
 
-            (sum_, (count, new)), grads = jax.value_and_grad(total, has_aux=True)(params)
-            sum_, count, grads = lax.psum((_vary(sum_), _vary(count), grads), "rows")
-            count = jnp.maximum(count, 1)
-            return jax.tree.map(lambda g: g / count.astype(g.dtype), grads), sum_ / count, jax.tree.map(_vary, new)
+            (sum_, (weight, new)), grads = jax.value_and_grad(total, has_aux=True)(params)
+            sum_, weight, grads = lax.psum((_vary(sum_), _vary(weight), grads), "rows")
+            weight = jnp.maximum(weight, 1)
+            return jax.tree.map(lambda g: g / weight.astype(g.dtype), grads), sum_ / weight, jax.tree.map(_vary, new)
 
         specs = (P(), _specs(0, state.carry), _specs(batch_axes, batch))
         sharded = jax.shard_map(shard, mesh=mesh, in_specs=specs, out_specs=(P(), P(), specs[1]))
@@ -142,7 +142,7 @@ def make_evaluate(loss: Loss, *, batch_axes: Any = 1) -> Callable[[Any, Any, Ite
             means.append(mean)
         if not means:
             raise ValueError("batches is empty; expected at least one batch to evaluate on")
-        totals = np.sum([np.asarray([m.total, m.count], np.float64) for m in means], axis=0)
+        totals = np.sum([np.asarray([m.total, m.weight], np.float64) for m in means], axis=0)
         return float(totals[0] / max(totals[1], 1))
 
     return evaluate
@@ -258,7 +258,7 @@ def _signals() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: Any) -> None:
         event.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     try:
         for number in before:
@@ -282,10 +282,10 @@ def _specs(axes: Any, tree: Any) -> Any:
 def _rows(axes: Any, batch: Any) -> int:
     """How many rows a batch has."""
 
-    def count(axis: int | None, subtree: Any) -> Any:
+    def sizes(axis: int | None, subtree: Any) -> Any:
         return [] if axis is None else [np.shape(leaf)[axis] for leaf in jax.tree.leaves(subtree)]
 
-    counts = set(jax.tree.leaves(jax.tree.map(count, axes, batch, is_leaf=lambda x: x is None)))
+    counts = set(jax.tree.leaves(jax.tree.map(sizes, axes, batch, is_leaf=lambda x: x is None)))
     if len(counts) != 1:
         raise ValueError(
             f"batch has {sorted(counts)} rows along batch_axes={axes}; expected one number for all its arrays"
@@ -311,7 +311,7 @@ def _place(mesh: Mesh, state: TrainState) -> TrainState:
     """The state where the step leaves it, so that the first step compiles the only program; nothing moves after that."""
     whole = NamedSharding(mesh, P())
     carry = jax.tree.map(lambda _: NamedSharding(mesh, P("rows")), state.carry)
-    places = TrainState(*jax.tree.map(lambda _: whole, state[:3]), carry, whole)
+    places = jax.tree.map(lambda _: whole, state)._replace(carry=carry)
     return jax.device_put(state, places)
 
 

@@ -1,6 +1,6 @@
 """Windows over a long text for truncated back-propagation through time."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,12 +8,12 @@ import numpy as np
 class Window(NamedTuple):
     """One batch: `targets` are `inputs` one token later."""
 
-    inputs: np.ndarray  # int32 [time, batch]
-    targets: np.ndarray  # int32 [time, batch]
-    first: np.ndarray  # bool []: whether the rows start here, so that no state is carried in
+    inputs: Any  # int32 [time, batch], NumPy's outside jit
+    targets: Any  # int32 [time, batch]
+    first: Any  # bool []: whether the rows start here, so that no state is carried in
 
 
-BATCH_AXES = Window(inputs=1, targets=1, first=None)  # type: ignore[arg-type]
+BATCH_AXES = Window(inputs=1, targets=1, first=None)
 
 
 class Windows:

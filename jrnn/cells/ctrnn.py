@@ -100,7 +100,7 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
     def update(self, params: CTRNNParams, state: CTRNNState, z: Drive, r: jax.Array) -> CTRNNState:
         h = state.h
         tau = jnp.asarray(self.tau, h.dtype) if params.log_tau is None else jnp.exp(params.log_tau)
-        part = (self.dt if z.dt is None else jnp.broadcast_to(z.dt, h.shape)) / along(tau, h)
+        part = (jnp.asarray(self.dt, h.dtype) if z.dt is None else jnp.broadcast_to(z.dt, h.shape)) / along(tau, h)
         new = h + part * (r + z.x - h)
         if state.key is None:
             return CTRNNState(h=new, key=None)

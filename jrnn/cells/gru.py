@@ -27,7 +27,7 @@ class Gates(NamedTuple):
 
     r: jax.Array  # [..., hidden]
     z: jax.Array  # [..., hidden]
-    n: jax.Array | None  # [..., hidden]; None from `recur` where reset_after is False: its product waits for r
+    n: jax.Array  # [..., hidden]; from `recur` where reset_after is False: h itself, whose product waits for r
 
 
 @jax.tree_util.register_static
@@ -76,12 +76,12 @@ class GRU(Cell[GRUParams, GRUState]):
 
     def recur(self, params: GRUParams, state: GRUState) -> Gates:
         w_r, w_z, w_n = jnp.split(params.w_h, 3, -1)
-        n = affine(state.h, w_n, params.b_n) if self.reset_after else None
+        n = affine(state.h, w_n, params.b_n) if self.reset_after else state.h
         return Gates(r=state.h @ w_r, z=state.h @ w_z, n=n)
 
     def update(self, params: GRUParams, state: GRUState, z: Gates, r: Gates) -> GRUState:
         reset, keep = jax.nn.sigmoid(z.r + r.r), jax.nn.sigmoid(z.z + r.z)
-        past = reset * r.n if self.reset_after else (reset * state.h) @ params.w_h[:, 2 * self.hidden_size :]
+        past = reset * r.n if self.reset_after else (reset * r.n) @ params.w_h[:, 2 * self.hidden_size :]
         n = jnp.tanh(z.n + past)
         return GRUState(h=(1 - keep) * n + keep * state.h)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..checks import affine, describe, positive
 from ..layers import Layer
@@ -82,7 +83,7 @@ class LanguageModel:
         tokens = jnp.asarray(tokens)
         if not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise TypeError(f"tokens is {describe(tokens)}; expected integers in 0..{self.vocabulary_size - 1}")
-        if not isinstance(tokens, jax.core.Tracer):
+        if not isinstance(tokens, Tracer):
             values = np.asarray(tokens)
             if values.size and not (values.min() >= 0 and values.max() < self.vocabulary_size):
                 raise ValueError(

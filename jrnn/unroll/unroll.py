@@ -49,7 +49,8 @@ def unroll(
       ValueError, TypeError: naming the argument, what was given and what was expected.
     """
     dtype = check_params(cell, params)
-    xs, lengths, mask, reset = (a if a is None else jnp.asarray(a) for a in (xs, lengths, mask, reset))
+    xs = jnp.asarray(xs)
+    lengths, mask, reset = (a if a is None else jnp.asarray(a) for a in (lengths, mask, reset))
     check_input(cell, xs, dtype, "xs", time=True)
     time_and_batch = xs.shape[:-1]
     initial = cell.initial_state(params, time_and_batch[1:])
