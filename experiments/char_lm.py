@@ -165,7 +165,6 @@ def train(run: Run, config: Config) -> Fitted:
     """Train, evaluate the best checkpoint, write result.json."""
     corpus = text.load(config.corpus, file=config.data, data_dir=config.data_dir)
     vocabulary = text.vocabulary(corpus)
-    write_json(run.directory / VOCABULARY, vocabulary)
     tokens = text.encode(corpus.train, vocabulary)
     windows = Windows(tokens, batch=config.batch, time=config.window)
     held_out = {"valid": text.encode(corpus.valid, vocabulary)}
@@ -173,6 +172,8 @@ def train(run: Run, config: Config) -> Fitted:
         held_out["test"] = text.encode(corpus.test, vocabulary)
     floors = {f"5-gram {part}": ngram_floor(tokens, ids, len(vocabulary), 5) for part, ids in held_out.items()}
     rows = {part: Windows(ids, **evaluation_shape(len(ids))) for part, ids in held_out.items()}
+    run.start()
+    write_json(run.directory / VOCABULARY, vocabulary)
 
     model = build(config, vocabulary)
     loss = make_loss(model)
@@ -249,10 +250,9 @@ def start(model: LanguageModel, config: Config) -> tuple[TrainState, optax.Gradi
     return init_state(params, optimizer, jax.random.key(config.seed + 1), carry), optimizer
 
 
-def evaluation_shape(length: int) -> dict[str, int]:
-    """Few rows, so that nearly every character has its whole past; fewer than rows * time characters are left out."""
-    rows = 8 if length > 8 * 256 else 1
-    return {"batch": rows, "time": min(128, (length - 1) // rows)}
+def evaluation_shape(length: int) -> dict[str, Any]:
+    """Few rows, so that nearly every character has its whole past; fewer characters than rows are left out."""
+    return {"batch": 16 if length > 4096 else 1, "time": 128, "drop_last": False}
 
 
 def sample(config: Sample) -> None:
@@ -293,8 +293,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     use_all_cores()
     with explained():
-        run = open_run(NAME, Config, arguments)
-        train(run, run.config)  # type: ignore[arg-type]
+        train(*open_run(NAME, Config, arguments))
 
 
 if __name__ == "__main__":

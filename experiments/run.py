@@ -53,6 +53,20 @@ class Run:
     config: RunConfig
     directory: Path
 
+    def check_new(self) -> None:
+        """ValueError where the directory exists: nothing is overwritten."""
+        if self.directory.exists():
+            raise ValueError(
+                f"--out {self.directory} exists, and nothing is overwritten: choose another, or go on with it by --resume"
+            )
+
+    def start(self) -> None:
+        """Make the directory of a new run, once its data are read; config.json appears with it."""
+        if not self.config.resume:
+            self.check_new()
+            self.directory.mkdir(parents=True)
+            write_json(self.directory / "config.json", {"name": self.name, **_plain(self.config)})
+
     @property
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.directory / "checkpoints", keep=self.config.keep)
@@ -62,7 +76,7 @@ class Run:
         packages = ("jrnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
         result = {
             "config": _plain(self.config),
-            "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
+            "versions": {"python": platform.python_version(), **{package: _version(package) for package in packages}},
             "machine": {
                 "system": platform.platform(),
                 "cores": os.cpu_count(),
@@ -94,8 +108,8 @@ def explained() -> Iterator[None]:
         raise SystemExit(2) from error
 
 
-def open_run(name: str, config_type: type[C], arguments: Sequence[str] | None = None) -> Run:
-    """Parse the command line and make the run directory, or with --resume go back to an existing one.
+def open_run(name: str, config_type: type[C], arguments: Sequence[str] | None = None) -> tuple[Run, C]:
+    """Parse the command line; a new run's directory is made by `Run.start`, with --resume it is there already.
 
     Raises ValueError where the directory exists, where there is nothing to resume, and where options differ from the run's.
     """
@@ -104,21 +118,15 @@ def open_run(name: str, config_type: type[C], arguments: Sequence[str] | None = 
     config = tyro.cli(config_type, args=arguments, prog=prog, description=sys.modules[config_type.__module__].__doc__)
     if not config.resume:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        directory = config.out or Path("runs") / name / stamp
-        try:
-            directory.mkdir(parents=True)
-        except FileExistsError as error:
-            raise ValueError(
-                f"--out {directory} exists; nothing is overwritten: choose another, or go on with it by --resume"
-            ) from error
-        write_json(directory / "config.json", {"name": name, **_plain(config)})
-        return Run(name, config, directory)
+        run = Run(name, config, config.out or Path("runs") / name / stamp)
+        run.check_new()
+        return run, config
 
     directory = config.out or _newest(name)
     stored = read_config(directory, name, config_type)
     given = tyro.cli(config_type, args=arguments, prog=prog, default=stored)  # what is not given is as stored
     differing = [
-        f"--{field.name.replace('_', '-')} {getattr(given, field.name)} (the run has {getattr(stored, field.name)})"
+        f"--{field.name.replace('_', '-')} is {getattr(given, field.name)} (the run has {getattr(stored, field.name)})"
         for field in dataclasses.fields(config_type)
         if field.name not in UNCOMPARED and getattr(given, field.name) != getattr(stored, field.name)
     ]
@@ -126,7 +134,7 @@ def open_run(name: str, config_type: type[C], arguments: Sequence[str] | None = 
         raise ValueError(
             f"--resume goes on with the options of {directory}, but {', '.join(differing)}: leave them out"
         )
-    return Run(name, given, directory)
+    return Run(name, given, directory), given
 
 
 def read_config(directory: Path, name: str, config_type: type[C]) -> C:
@@ -158,6 +166,13 @@ def write_json(path: Path, value: Any) -> None:
     partial.replace(path)
 
 
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed: run from a checkout"
+
+
 def _newest(name: str) -> Path:
     runs = sorted(path.parent for path in (Path("runs") / name).glob("*/config.json"))
     if not runs:
@@ -174,7 +189,7 @@ class Bar(Observer):
 
     def __init__(self, steps: int, *, done: int, tokens: int, unit: str):
         self._tokens, self._unit = tokens, unit
-        self._started, self._first = time.perf_counter(), done
+        self._seconds, self._steps, self._before = 0.0, 0, time.perf_counter()
         columns = (
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(),
@@ -187,12 +202,18 @@ class Bar(Observer):
         self._task = self.progress.add_task("", total=steps, completed=done, loss="", rate="")
 
     def on_step(self, step: int, loss: float) -> None:
-        rate = (step - self._first) * self._tokens / (time.perf_counter() - self._started)
+        now = time.perf_counter()
+        if self._steps:  # the first step compiles
+            self._seconds += now - self._before
+        self._before = now
+        self._steps += 1
+        rate = (self._steps - 1) * self._tokens / self._seconds if self._seconds else 0.0
         self.progress.update(self._task, completed=step, loss=f"{loss:.3f}", rate=f"{rate:,.0f} {self._unit}/s")
 
     def on_record(self, records: list[Record], state: TrainState) -> None:
         new, best = records[-1], min(record.valid for record in records)
         mark = "  best so far" if new.valid == best else ""
+        self._before = time.perf_counter()
         console.print(f"step {new.step:>6}  training {new.loss:.4f}  validation {new.valid:.4f}{mark}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from .checks import describe, is_key
@@ -125,7 +126,7 @@ def _like(restored: jax.Array, leaf: Any) -> jax.Array:
 
 def _where(leaf: Any, shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """`shape`, on the devices where `leaf` lies."""
-    sharding = None if is_key(leaf) else getattr(leaf, "sharding", None)
+    sharding = SingleDeviceSharding(jax.local_devices()[0]) if is_key(leaf) else getattr(leaf, "sharding", None)
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
 

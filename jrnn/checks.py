@@ -63,6 +63,11 @@ def select(condition: jax.Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(one, yes, no)
 
 
+def single(dtype: Any) -> np.dtype:
+    """`dtype`, or float32 where it is of half precision."""
+    return np.promote_types(dtype, np.float32)
+
+
 def is_key(leaf: Any) -> bool:
     """Whether a leaf holds typed PRNG keys."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

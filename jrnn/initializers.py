@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .cell import Cell
+from .checks import single
 
 P = TypeVar("P", bound=Any)
 
@@ -102,7 +103,7 @@ def _per_gate(key: jax.Array, gates: int, w: jax.Array, draw: Any) -> jax.Array:
     """`draw` for every gate's block of `w`, in float32 (half precision has no QR), then `w`'s dtype."""
     shape = (w.shape[0], w.shape[1] // gates)
     precision = w.dtype if jnp.finfo(w.dtype).bits >= 32 else jnp.float32
-    blocks = [draw(k, shape, precision) for k in jax.random.split(key, gates)]
+    blocks = [draw(k, shape, single(w.dtype)) for k in jax.random.split(key, gates)]
     return jnp.concatenate(blocks, -1).astype(w.dtype)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .checks import describe
+from .checks import describe, single
 
 
 class Mean(NamedTuple):
@@ -31,7 +31,7 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array | None 
         raise ValueError(f"targets is {describe(targets)}; expected integers of shape {list(logits.shape[:-1])}")
     if mask is not None and (mask.shape != targets.shape or mask.dtype != jnp.bool_):
         raise ValueError(f"mask is {describe(mask)}; expected bool{list(targets.shape)}")
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = logits.astype(single(logits.dtype))
     if mask is not None:
         logits = jnp.where(mask[..., None], logits, jnp.zeros_like(logits))
         targets = jnp.where(mask, targets, jnp.zeros_like(targets))

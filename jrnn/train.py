@@ -138,7 +138,9 @@ def make_evaluate(loss: Loss, *, batch_axes: Any = 1) -> Callable[[Any, Any, Ite
     def evaluate(params: Any, carry: Any, batches: Iterable[Any]) -> float:
         means = []
         for batch in batches:
-            mean, carry = one(_mesh(_rows(batch_axes, batch)), params, _settled(carry), batch)
+            mesh = _mesh(_rows(batch_axes, batch))
+            params, carry = jax.device_put((params, carry), (_whole(mesh), _by_row(mesh)))
+            mean, carry = one(mesh, params, _settled(carry), batch)
             means.append(mean)
         if not means:
             raise ValueError("batches is empty; expected at least one batch to evaluate on")
@@ -309,10 +311,16 @@ def _settled(tree: Any) -> Any:
 
 def _place(mesh: Mesh, state: TrainState) -> TrainState:
     """The state where the step leaves it, so that the first step compiles the only program; nothing moves after that."""
-    whole = NamedSharding(mesh, P())
-    carry = jax.tree.map(lambda _: NamedSharding(mesh, P("rows")), state.carry)
-    places = jax.tree.map(lambda _: whole, state)._replace(carry=carry)
+    places: Any = TrainState(*[_whole(mesh)] * 5)._replace(carry=_by_row(mesh))  # type: ignore[arg-type]
     return jax.device_put(state, places)
+
+
+def _whole(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
+def _by_row(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P("rows"))
 
 
 def _vary(leaf: jax.Array) -> jax.Array:

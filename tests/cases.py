@@ -35,12 +35,12 @@ LAYERS: dict[str, jrnn.Layer] = {
     "bidirectional": jrnn.Bidirectional(
         jrnn.Recurrent(jrnn.GRU(INPUT, HIDDEN)), jrnn.Recurrent(jrnn.Elman(INPUT, 2), reverse=True)
     ),
-    "layered": jrnn.Layered((jrnn.Recurrent(jrnn.CTRNN(INPUT, HIDDEN, noise=0.2)), jrnn.Recurrent(jrnn.GRU(HIDDEN, 2)))),
+    "layered": jrnn.Layered(
+        (jrnn.Recurrent(jrnn.CTRNN(INPUT, HIDDEN, noise=0.2)), jrnn.Recurrent(jrnn.GRU(HIDDEN, 2)))
+    ),
     "residual": jrnn.Residual(jrnn.Recurrent(jrnn.PeepholeLSTM(INPUT, INPUT))),
     "dropout": jrnn.Layered((jrnn.Dropout(0.4), jrnn.Recurrent(jrnn.Elman(INPUT, HIDDEN)))),
-    "dropout-variational": jrnn.Layered(
-        (jrnn.Recurrent(jrnn.GRU(INPUT, HIDDEN)), jrnn.Dropout(0.4, variational=True))
-    ),
+    "dropout-variational": jrnn.Layered((jrnn.Recurrent(jrnn.GRU(INPUT, HIDDEN)), jrnn.Dropout(0.4, variational=True))),
     "rnn-lstm": jrnn.rnn(jrnn.LSTM, input_size=INPUT, hidden_size=HIDDEN, num_layers=2, dropout=0.3),
     "rnn-gru-both-ways": jrnn.rnn(
         jrnn.GRU, input_size=INPUT, hidden_size=HIDDEN, num_layers=2, bidirectional=True, dropout=0.3
@@ -76,7 +76,7 @@ def random_params(model: Any, seed: int = 100) -> Any:
 def random_inputs(model: Any, *shape: int, seed: int = 200) -> jax.Array:
     """Inputs [*shape, input_size]; the last feature is positive where a cell reads its time step from it."""
     xs = normal(seed, *shape, model.input_size)
-    return xs.at[..., -1].set(0.2 + jnp.abs(xs[..., -1])) if getattr(model, "dt", 1.0) is None else xs
+    return xs.at[..., -1].set(0.1 + 0.2 * jnp.abs(xs[..., -1])) if getattr(model, "dt", 1.0) is None else xs
 
 
 def random_state(model: Any, params: Any, batch: tuple[int, ...] = (), *, seed: int = 300, noise: bool = True) -> Any:
@@ -118,4 +118,6 @@ def same(got: Any, want: Any, tolerance: float = 1e-5) -> None:
         a, b = (np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in (a, b))
         assert a.shape == b.shape, jax.tree_util.keystr(path)
         scale = max(1.0, np.abs(b).max(initial=0.0))
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, equal_nan=False, err_msg=jax.tree_util.keystr(path))
+        np.testing.assert_allclose(
+            a, b, rtol=0, atol=tolerance * scale, equal_nan=False, err_msg=jax.tree_util.keystr(path)
+        )

@@ -57,8 +57,7 @@ class LSTM(Cell[LSTMParams, LSTMState]):
         return initializers.forget_bias(self, params, self.forget_bias)
 
     def initial_state(self, params: LSTMParams, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> LSTMState:
-        zeros = jnp.zeros((*batch, self.hidden_size), params.b.dtype)
-        return LSTMState(h=zeros, c=zeros)
+        return zero_state((*batch, self.hidden_size), params.b.dtype)
 
     def project(self, params: LSTMParams, x: jax.Array) -> jax.Array:
         return affine(x, params.w_x, params.b)
@@ -129,8 +128,7 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
     def initial_state(
         self, params: PeepholeLSTMParams, batch: tuple[int, ...] = (), key: jax.Array | None = None
     ) -> LSTMState:
-        zeros = jnp.zeros((*batch, self.hidden_size), params.b.dtype)
-        return LSTMState(h=zeros, c=zeros)
+        return zero_state((*batch, self.hidden_size), params.b.dtype)
 
     def project(self, params: PeepholeLSTMParams, x: jax.Array) -> jax.Array:
         return affine(x, params.w_x, params.b)
@@ -222,6 +220,11 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, ProjectedLSTMState]):
 
     def readout(self, params: ProjectedLSTMParams, state: ProjectedLSTMState, x: jax.Array) -> jax.Array:
         return state.h
+
+
+def zero_state(shape: tuple[int, ...], dtype: jnp.dtype) -> LSTMState:
+    """Two arrays, not one twice: a state may be donated."""
+    return LSTMState(h=jnp.zeros(shape, dtype), c=jnp.zeros(shape, dtype))
 
 
 def activated_gates(gates: jax.Array, gate: Activation, squash: Activation) -> list[jax.Array]:

@@ -1,0 +1,54 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jrnn
+from jrnn.models import LanguageModel
+
+MODEL = LanguageModel(13, jrnn.rnn(jrnn.LSTM, input_size=4, hidden_size=6, num_layers=2, dropout=0.5))
+PARAMS = MODEL.init(jax.random.key(0))
+TOKENS = jax.random.randint(jax.random.key(1), (7, 3), 0, 13)
+close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+
+
+def test_sequence_equals_stream():
+    end, logits = MODEL.apply(PARAMS, TOKENS)
+    assert logits.shape == (7, 3, 13)
+    state = MODEL.initial_state(PARAMS, (3,))
+    for t in range(7):
+        state, one = MODEL.step(PARAMS, state, TOKENS[t])
+        close(one, logits[t])
+    jax.tree.map(close, state, end)
+
+
+def test_later_tokens_do_not_change_earlier_logits():
+    _, logits = MODEL.apply(PARAMS, TOKENS)
+    _, changed = MODEL.apply(PARAMS, TOKENS.at[4].set(0))
+    np.testing.assert_array_equal(logits[:4], changed[:4])
+    assert (jnp.abs(logits[4:] - changed[4:]).max(-1) > 0).any()
+
+
+def test_dropout_only_with_a_key():
+    _, a = MODEL.apply(PARAMS, TOKENS)
+    _, b = MODEL.apply(PARAMS, TOKENS, key=jax.random.key(2))
+    assert jnp.abs(a - b).max() > 1e-3
+
+
+def test_a_token_outside_the_vocabulary_raises_or_shows_as_nan():
+    with pytest.raises(ValueError, match=r"tokens holds 0..13; expected 0..12"):
+        MODEL.apply(PARAMS, jnp.array([[0], [13]]))
+    _, logits = jax.jit(MODEL.apply)(PARAMS, jnp.array([[0], [13], [1]]))
+    assert jnp.isfinite(logits[0]).all()
+    assert jnp.isnan(logits[1:]).all()
+    with pytest.raises(TypeError, match="tokens is float32"):
+        MODEL.apply(PARAMS, jnp.zeros((7, 3)))
+
+
+def test_bad_model():
+    with pytest.raises(ValueError, match="vocabulary_size is 0"):
+        LanguageModel(0, jrnn.Recurrent(jrnn.GRU(3, 4)))
+    with pytest.raises(ValueError, match="expected one with an input and an output size"):
+        LanguageModel(5, jrnn.Dropout(0.5))

@@ -1,0 +1,65 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jrnn import losses
+
+
+def test_cross_entropy_is_the_mean_of_minus_log_probability():
+    logits = jax.random.normal(jax.random.key(0), (5, 3, 7))
+    targets = jax.random.randint(jax.random.key(1), (5, 3), 0, 7)
+    p = np.exp(np.asarray(logits, np.float64))
+    p /= p.sum(-1, keepdims=True)
+    by_hand = -np.log(np.take_along_axis(p, np.asarray(targets)[..., None], -1)).mean()
+    np.testing.assert_allclose(losses.cross_entropy(logits, targets).value, by_hand, rtol=1e-6)
+
+
+def test_masked_entries_count_for_nothing_whatever_they_hold():
+    logits = jax.random.normal(jax.random.key(0), (6, 4))
+    targets = jnp.array([0, 1, 2, 3, 0, 1])
+    mask = jnp.array([True, False, True, True, False, True])
+    real = losses.cross_entropy(logits[mask], targets[mask])
+    dirty = jnp.where(mask[:, None], logits, jnp.nan)
+
+    def loss(logits):
+        return losses.cross_entropy(logits, jnp.where(mask, targets, -7), mask).value
+
+    np.testing.assert_allclose(loss(dirty), real.value, rtol=1e-6)
+    gradient = jax.grad(loss)(dirty)
+    assert jnp.isfinite(gradient).all()
+    assert not gradient[~mask].any()
+
+
+def test_means_pool_exactly():
+    logits = jax.random.normal(jax.random.key(0), (10, 4))
+    targets = jnp.arange(10) % 4
+    parts = [losses.cross_entropy(logits[a:b], targets[a:b]) for a, b in ((0, 3), (3, 10))]
+    pooled = jax.tree.map(jnp.add, *parts)
+    np.testing.assert_allclose(pooled.value, losses.cross_entropy(logits, targets).value, rtol=1e-6)
+    assert losses.cross_entropy(logits, targets, jnp.zeros(10, bool)).value == 0
+
+
+def test_half_precision_logits_are_summed_in_float32():
+    logits = jnp.zeros((4096, 10), jnp.bfloat16)
+    mean = losses.cross_entropy(logits, jnp.zeros(4096, jnp.int32))
+    assert mean.total.dtype == jnp.float32
+    np.testing.assert_allclose(mean.value, np.log(10), rtol=1e-6)
+
+
+def test_bits():
+    assert losses.bits(np.log(2)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("targets", "mask", "words"),
+    [
+        (jnp.zeros(3, jnp.float32), None, "targets is float32"),
+        (jnp.zeros(4, jnp.int32), None, r"targets is int32\[4\]; expected integers of shape \[3\]"),
+        (jnp.zeros(3, jnp.int32), jnp.ones(3, jnp.int32), "mask is int32"),
+        (jnp.zeros(3, jnp.int32), jnp.ones(2, bool), r"mask is bool\[2\]; expected bool\[3\]"),
+    ],
+)
+def test_bad_input(targets, mask, words):
+    with pytest.raises(ValueError, match=words):
+        losses.cross_entropy(jnp.zeros((3, 5)), targets, mask)
