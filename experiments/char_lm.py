@@ -293,7 +293,9 @@ def main(arguments: list[str] | None = None) -> None:
         return
     use_all_cores()
     with explained():
-        train(*open_run(NAME, Config, arguments))
+        fitted = train(*open_run(NAME, Config, arguments))
+    if fitted.stopped == "interrupted":
+        raise SystemExit(130)  # as the shell has it for SIGINT
 
 
 if __name__ == "__main__":

@@ -216,6 +216,6 @@ def real_steps(lengths: jax.Array | None, mask: jax.Array | None, time_and_batch
     if lengths is None:
         return mask
     check_lengths(lengths, time_and_batch)
-    steps = lax.broadcasted_iota(lengths.dtype, time_and_batch, 0)
-    within = steps < jnp.broadcast_to(lengths, time_and_batch)
+    steps = lax.broadcasted_iota(jnp.int32, time_and_batch, 0)  # not lengths' dtype: 300 steps do not fit int8
+    within = steps < jnp.broadcast_to(lengths.astype(jnp.int32), time_and_batch)
     return within if mask is None else within & mask

@@ -102,7 +102,6 @@ def _hidden(cell: Cell, params: Any) -> int:
 def _per_gate(key: jax.Array, gates: int, w: jax.Array, draw: Any) -> jax.Array:
     """`draw` for every gate's block of `w`, in float32 (half precision has no QR), then `w`'s dtype."""
     shape = (w.shape[0], w.shape[1] // gates)
-    precision = w.dtype if jnp.finfo(w.dtype).bits >= 32 else jnp.float32
     blocks = [draw(k, shape, single(w.dtype)) for k in jax.random.split(key, gates)]
     return jnp.concatenate(blocks, -1).astype(w.dtype)
 

@@ -110,7 +110,7 @@ def make_step(
         grads, value, carry = sharded(state.params, state.carry, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        info = Info(loss=value, gradient_norm=optax.global_norm(grads))
+        info = Info(loss=value, gradient_norm=optax.tree.norm(grads))
         return TrainState(state.step + 1, params, opt_state, carry, state.key), info
 
     compiled = jax.jit(update, static_argnums=0, donate_argnums=1)

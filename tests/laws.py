@@ -185,7 +185,6 @@ def vmap_of_grad_is_grad_of_rows(model: Any) -> None:
 
     each = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 1, 0)))(params, xs, state)
     same(jax.tree.map(lambda a: a.sum(0), each), jax.jit(jax.grad(loss))(params, xs, state))
-    same(row(each, 1), jax.jit(jax.grad(loss))(params, xs[:, 1], row(state, 1)))
 
 
 def dtypes_are_kept(model: Any) -> None:

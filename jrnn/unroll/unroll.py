@@ -62,6 +62,7 @@ def unroll(
     if reset is not None:
         check_flags(reset, "reset", time_and_batch)
         reset = _restarts(reset, real, reverse)
+        reset = reset if real is None else reset & real
 
     # Padding is cleared before anything is computed from it: a NaN times a zero gradient would be NaN.
     clean = xs if real is None else select(real, xs, jnp.zeros_like(xs))
