@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import jax
 
-from .checks import check_input, check_params, check_state, positive
+from .checks import activation, check_input, check_params, check_state, positive
 
 P = TypeVar("P")
 S = TypeVar("S")
@@ -40,8 +40,11 @@ class Cell(abc.ABC, Generic[P, S]):
     """The gate that lets the new in when it is open, where it is not one minus the forget gate."""
 
     def __post_init__(self) -> None:
-        sizes = [field.name for field in dataclasses.fields(self) if field.name.endswith("_size")]  # type: ignore[arg-type]
-        positive(type(self).__name__, **{name: getattr(self, name) for name in sizes})
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        positive(type(self).__name__, **{name: size for name, size in options.items() if name.endswith("_size")})
+        for name, choice in options.items():
+            if name.endswith("activation"):
+                activation(choice, f"{type(self).__name__}: {name}")
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> P:

@@ -16,16 +16,16 @@ from jax.core import Tracer
 Activation = str | Callable[[jax.Array], jax.Array]
 
 
-def activation(choice: Activation) -> Callable[[jax.Array], jax.Array]:
+def activation(choice: Activation, name: str = "activation") -> Callable[[jax.Array], jax.Array]:
     """The function an option names: `"identity"`, any of `jax.nn` (`"relu"`, `"sigmoid"`, ...) or `"tanh"`."""
     if callable(choice):
         return choice
     if choice == "identity":
         return lambda x: x
-    function: Any = getattr(jax.nn, choice, None)
-    if function is None:
+    function: Any = getattr(jax.nn, choice, None) if isinstance(choice, str) else None
+    if not callable(function):
         raise ValueError(
-            f"activation is {choice!r}; expected 'tanh', 'identity', the name of a function in jax.nn "
+            f"{name} is {choice!r}; expected 'tanh', 'identity', the name of a function in jax.nn "
             "such as 'relu' or 'sigmoid', or a function of one array"
         )
     return function

@@ -20,22 +20,14 @@ from jrnn.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 TINY = [
-    "--cell",
-    "gru",
-    "--hidden",
-    "12",
-    "--embedding",
-    "6",
-    "--batch",
-    "4",
-    "--window",
-    "16",
-    "--dropout",
-    "0.2",
-    "--steps",
-    "24",
-    "--every",
-    "4",
+    "--cell=gru",
+    "--hidden=12",
+    "--embedding=6",
+    "--batch=4",
+    "--window=16",
+    "--dropout=0.2",
+    "--steps=24",
+    "--every=4",
 ]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "COLUMNS": "200"}
 

@@ -1,9 +1,11 @@
 """Every case times every law."""
 
 import jax
+import jax.numpy as jnp
 import laws
 import pytest
-from cases import ALL, CANNOT_STREAM, CELLS
+from cases import ALL, CANNOT_STREAM, CELLS, apply, cast, floats
+from jax.test_util import check_grads
 
 CAUSAL = {name: model for name, model in ALL.items() if name not in CANNOT_STREAM}
 COMPOSED = {name: ALL[name] for name in ("bidirectional", "layered", "residual")}
@@ -27,3 +29,17 @@ def quick_compilation():
 @pytest.mark.parametrize(("model", "law"), TABLE)
 def test_law(model, law):
     law(model)
+
+
+@pytest.mark.parametrize("name", ["lstm-peephole", "ctrnn-everything"])
+def test_second_derivatives_are_those_of_finite_differences(name):
+    """JAX's own checker, through lengths, resets and the reversed loop."""
+    with jax.enable_x64(True):
+        params, xs, state = cast(laws.example(CELLS[name]), jnp.float64)
+        leaves, put_back = floats((params, xs, state))
+        marks = {"lengths": jnp.array([5, 3]), "reset": jnp.arange(10).reshape(5, 2) == 4, "reverse": True}
+
+        def loss(leaves):
+            return laws.weighted(apply(CELLS[name], *put_back(leaves), **marks))
+
+        check_grads(jax.jit(loss), (leaves,), order=2, modes=("fwd", "rev"), rtol=1e-5)

@@ -1,0 +1,113 @@
+"""How the package is built: what may import what, and what a cell may be."""
+
+import ast
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+import jrnn
+
+ROOT = pathlib.Path(jrnn.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+ORDER = [
+    "checks", "cell", "initializers", "cells", "unroll", "layers", "attention", "models", "decode", "losses", "gradients",
+    "diagnostics", "checkpoint", "train", "flax", "interop",
+]  # fmt: skip
+PUBLIC = {n: v for n, v in vars(jrnn).items() if not n.startswith("_") and (inspect.isclass(v) or inspect.isroutine(v))}
+CELLS = {n: v for n, v in PUBLIC.items() if inspect.isclass(v) and issubclass(v, jrnn.Cell) and v is not jrnn.Cell}
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT)).removesuffix(".py")
+
+
+def imported(path):
+    """The dotted names a module imports, at its top and inside its functions; those of jrnn in full."""
+    package = ["jrnn", *path.relative_to(ROOT).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def part(dotted):
+    """The part of jrnn that an import reaches: 'cells' for jrnn.cells.lstm.LSTM; None outside jrnn."""
+    names = dotted.split(".")
+    return names[1] if names[0] == "jrnn" and len(names) > 1 else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_down_the_list_and_never_up(path):
+    own = path.relative_to(ROOT).with_suffix("").parts[0]
+    reached = {part(name) for name in imported(path)} - {None, own}
+    if own == "__init__":
+        return
+    assert own in ORDER, f"{own} has no place in the order of imports"
+    assert reached <= set(ORDER[: ORDER.index(own)])
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_the_library_does_not_import_experiments(path):
+    assert not any(name.split(".")[0] in ("experiments", "tests") for name in imported(path))
+
+
+def test_the_reader_of_imports_reads_them():
+    """The two tests above would pass on a reader that sees nothing."""
+    assert {part(name) for name in imported(ROOT / "cells" / "lstm.py")} == {None, "initializers", "cell", "checks"}
+    assert {"unroll", "cell", "checks"} <= {part(name) for name in imported(ROOT / "layers.py")}
+
+
+def test_importing_jrnn_needs_jax_alone():
+    code = "import sys, jrnn; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    loaded = set(found.stdout.split())
+    assert {"jax", "jrnn"} <= loaded
+    assert not loaded & {"flax", "optax", "orbax", "grain", "torch", "matplotlib", "safetensors", "tyro", "experiments"}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_say_what_they_are(name):
+    """A docstring of its own, not the signature that dataclass writes where there is none."""
+    text = PUBLIC[name].__doc__
+    assert text
+    assert not text.startswith(f"{name}(")
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_cells_are_final(cell):
+    """No cell inherits from another, and none has a step of its own."""
+    assert [base for base in cell.__mro__[1:] if not inspect.isabstract(base) and issubclass(base, jrnn.Cell)] == []
+    assert "step" not in vars(cell)
+    assert cell.step is jrnn.Cell.step
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_parameters_and_states_are_named_tuples(cell):
+    model = cell(3, 4, *([2] if cell in (jrnn.Jordan, jrnn.ProjectedLSTM) else []))
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    state = jax.eval_shape(model.initial_state, params)
+    assert type(params).__name__ == f"{cell.__name__}Params"
+    assert params._fields
+    assert state._fields
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "unroll").glob("*.py")), ids=name_of)
+def test_no_engine_knows_a_cell(path):
+    tree = ast.parse(path.read_text())
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not names & set(CELLS)
+    assert not any(part(name) == "cells" for name in imported(path))
+
+
+def test_every_cell_is_in_the_table_of_cases():
+    from cases import CELLS as ROWS
+
+    assert set(CELLS.values()) == {type(cell) for cell in ROWS.values()}
