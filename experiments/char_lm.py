@@ -79,7 +79,7 @@ class Config(RunConfig):
     steps: int = 2000
     """Training steps, one window each."""
     learning_rate: float = 0.004
-    """Peak of AdamW's learning rate: it rises over the first 2 %% of the steps and falls to 0 along a cosine."""
+    """Peak of AdamW's learning rate: it rises over the first 2 % of the steps and falls to 0 along a cosine."""
     weight_decay: float = 0.01
     """AdamW's decay of every matrix."""
     clip: float = 1.0

@@ -48,7 +48,7 @@ class Cell(abc.ABC, Generic[P, S]):
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> P:
-        """Fresh float32 parameters."""
+        """Fresh parameters, in JAX's default float (float32, unless `jax_enable_x64` is set)."""
 
     @abc.abstractmethod
     def initial_state(self, params: P, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> S:

@@ -24,7 +24,7 @@ class Layer(abc.ABC):
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> Any:
-        """Fresh float32 parameters."""
+        """Fresh parameters, in JAX's default float (float32, unless `jax_enable_x64` is set)."""
 
     @abc.abstractmethod
     def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> Any:

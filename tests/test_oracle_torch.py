@@ -94,7 +94,9 @@ def close(got, want, tolerance):
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("layers", "bidirectional", "packed"), [(1, False, True), (2, True, True), (3, False, False)], ids=str
+    ("layers", "bidirectional", "packed"),
+    [(1, False, True), (1, True, False), (2, False, False), (2, True, True), (3, False, True), (3, True, True)],
+    ids=str,
 )
 @pytest.mark.parametrize("name", CELLS)
 def test_values_and_gradients_are_those_of_torch(name, layers, bidirectional, packed, dtype):

@@ -59,6 +59,8 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
     def __post_init__(self) -> None:
         super().__post_init__()
         taus = self.tau if isinstance(self.tau, tuple) else (self.tau,)
+        if not all(isinstance(tau, int | float) for tau in taus):
+            raise TypeError(f"CTRNN: tau is {self.tau!r}; expected a number, or a tuple of one number per unit")
         if len(taus) not in (1, self.hidden_size):
             raise ValueError(f"CTRNN: tau has {len(taus)} values; expected one, or one per unit ({self.hidden_size})")
         if not all(math.isfinite(tau) and tau > 0 for tau in taus):
