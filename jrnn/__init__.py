@@ -16,6 +16,9 @@ from .layers import Layered as Layered
 from .layers import Recurrent as Recurrent
 from .layers import Residual as Residual
 from .layers import rnn as rnn
+from .unroll import Autodiff as Autodiff
+from .unroll import Checkpointed as Checkpointed
 from .unroll import Engine as Engine
+from .unroll import LinearSolve as LinearSolve
 from .unroll import Scan as Scan
 from .unroll import unroll as unroll

@@ -22,8 +22,10 @@ def activation(choice: Activation, name: str = "activation") -> Callable[[jax.Ar
         return choice
     if choice == "identity":
         return lambda x: x
-    function: Any = getattr(jax.nn, choice, None) if isinstance(choice, str) else None
-    if not callable(function):
+    function: Callable[[jax.Array], jax.Array] | None = (
+        getattr(jax.nn, choice, None) if isinstance(choice, str) else None
+    )
+    if function is None or not callable(function):
         raise ValueError(
             f"{name} is {choice!r}; expected 'tanh', 'identity', the name of a function in jax.nn "
             "such as 'relu' or 'sigmoid', or a function of one array"

@@ -31,6 +31,10 @@ CELLS: dict[str, jrnn.Cell] = {
 LAYERS: dict[str, jrnn.Layer] = {
     "recurrent": jrnn.Recurrent(jrnn.GRU(INPUT, HIDDEN)),
     "recurrent-unrolled": jrnn.Recurrent(jrnn.LSTM(INPUT, HIDDEN), engine=jrnn.Scan(unroll=4)),
+    "linear-solve": jrnn.Recurrent(
+        jrnn.PeepholeLSTM(INPUT, HIDDEN), engine=jrnn.Scan(gradient=jrnn.LinearSolve(tile=2))
+    ),
+    "checkpointed": jrnn.Recurrent(jrnn.GRU(INPUT, HIDDEN), engine=jrnn.Scan(gradient=jrnn.Checkpointed(every=2))),
     "reverse": jrnn.Recurrent(jrnn.LSTM(INPUT, HIDDEN), reverse=True),
     "bidirectional": jrnn.Bidirectional(
         jrnn.Recurrent(jrnn.GRU(INPUT, HIDDEN)), jrnn.Recurrent(jrnn.Elman(INPUT, 2), reverse=True)

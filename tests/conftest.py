@@ -27,3 +27,12 @@ def data_dir() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip(f"no data: {path} is not a directory; set JRNN_DATA")
     return path
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For hundreds of small programs, each run once: most of the time would go into optimising them."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

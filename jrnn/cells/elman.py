@@ -38,6 +38,8 @@ class Elman(Cell[ElmanParams, ElmanState]):
     hidden_size: int
     activation: Activation = dataclasses.field(default="tanh", kw_only=True)
 
+    pointwise = True
+
     @property
     def output_size(self) -> int:
         return self.hidden_size

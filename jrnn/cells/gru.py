@@ -55,6 +55,10 @@ class GRU(Cell[GRUParams, GRUState]):
     forget_gate = "z"
 
     @property
+    def pointwise(self) -> bool:
+        return self.reset_after
+
+    @property
     def output_size(self) -> int:
         return self.hidden_size
 

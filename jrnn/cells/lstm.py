@@ -45,6 +45,7 @@ class LSTM(Cell[LSTMParams, LSTMState]):
     gates = ("i", "f", "g", "o")
     forget_gate = "f"
     input_gate = "i"
+    pointwise = True
 
     @property
     def output_size(self) -> int:
@@ -106,6 +107,7 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
     gates = ("i", "f", "g", "o")
     forget_gate = "f"
     input_gate = "i"
+    pointwise = True
 
     @property
     def output_size(self) -> int:

@@ -1,5 +1,9 @@
 """From a cell and a sequence to states and outputs: the unroll, and the engines that run it."""
 
 from .engine import Engine as Engine
+from .gradient import Autodiff as Autodiff
+from .gradient import Checkpointed as Checkpointed
+from .gradient import Gradient as Gradient
 from .scan import Scan as Scan
+from .solve import LinearSolve as LinearSolve
 from .unroll import unroll as unroll

@@ -66,8 +66,8 @@ def unroll(
 
     # Padding is cleared before anything is computed from it: a NaN times a zero gradient would be NaN.
     clean = xs if real is None else select(real, xs, jnp.zeros_like(xs))
-    params, state, *sequence = vary_alike(params, state, clean, real, reset, initial)
-    state, ys = engine.run(cell, params, state, Sequence(*sequence), reverse)
+    params, state, initial, sequence = vary_alike(params, state, initial, Sequence(clean, real, reset))
+    state, ys = engine.run(cell, params, state, initial, sequence, reverse)
     return state, ys if real is None else select(real, ys, jnp.zeros_like(ys))
 
 

@@ -1,0 +1,95 @@
+"""How a loop is differentiated: by JAX step by step, or with states recomputed to save memory."""
+
+import abc
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ..cell import Cell
+from ..checks import positive
+from .engine import Sequence, Steps, move
+
+
+class Gradient(abc.ABC):
+    """A way to differentiate the sequential loop. Each gives the same derivatives, up to rounding."""
+
+    @abc.abstractmethod
+    def states(
+        self, cell: Cell, params: Any, state: Any, initial: Any, sequence: Sequence, *, reverse: bool, unroll: int
+    ) -> tuple[Any, Any]:
+        """The final state and the states after every step, leaves [time, *batch, ...]."""
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Autodiff(Gradient):
+    """JAX's own differentiation of `lax.scan`: every intermediate of every step is kept."""
+
+    def states(self, cell, params, state, initial, sequence, *, reverse, unroll):
+        steps = Steps(cell.project(params, sequence.xs), sequence.real, sequence.restart)
+        return substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Checkpointed(Gradient):
+    """Only every `every`-th state is kept, and the steps between are run again for the derivative (Chen et al. 2016).
+
+    The memory that the derivative takes grows as time / every + every: with the square root of time where `every` is None,
+    which takes that root. It costs one more forward pass.
+    """
+
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every is not None:
+            positive("Checkpointed", every=self.every)
+
+    def states(self, cell, params, state, initial, sequence, *, reverse, unroll):
+        @jax.checkpoint
+        def part(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
+            return Autodiff().states(cell, params, state, initial, sequence, reverse=reverse, unroll=unroll)
+
+        every = self.every or math.isqrt(sequence.xs.shape[0] - 1) + 1
+        return tiled(lambda s, q: part(params, s, initial, q), state, sequence, every, reverse=reverse)
+
+
+def substitute(
+    cell: Cell, params: Any, state: Any, initial: Any, steps: Steps, *, reverse: bool, unroll: int
+) -> tuple[Any, Any]:
+    """The plain loop: the final state, and the states after every step."""
+
+    def body(state: Any, step: Steps) -> tuple[Any, Any]:
+        # Without the barrier XLA computes the state twice, once for the carry and once for the stacked states.
+        state = lax.optimization_barrier(move(cell, params, state, initial, step))
+        return state, state
+
+    return lax.scan(body, state, steps, reverse=reverse, unroll=unroll)
+
+
+def tiled(
+    run: Callable[[Any, Sequence], tuple[Any, Any]], state: Any, sequence: Sequence, tile: int, *, reverse: bool
+) -> tuple[Any, Any]:
+    """`run(state, part)` over parts of `tile` steps, in a loop, and over the shorter rest; states as in one run."""
+    whole = sequence.xs.shape[0] // tile * tile
+    if whole <= tile:
+        return run(state, sequence)
+
+    def loop(state: Any) -> tuple[Any, Any]:
+        parts = jax.tree.map(lambda a: a[:whole].reshape(whole // tile, tile, *a.shape[1:]), sequence)
+        state, states = lax.scan(run, state, parts, reverse=reverse)
+        return state, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), states)
+
+    if whole == sequence.xs.shape[0]:
+        return loop(state)
+    rest = jax.tree.map(lambda a: a[whole:], sequence)
+    first, second = (lambda s: run(s, rest), loop) if reverse else (loop, lambda s: run(s, rest))
+    state, before = first(state)
+    state, after = second(state)
+    pair = (after, before) if reverse else (before, after)
+    return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *pair)

@@ -1,0 +1,105 @@
+"""Every way to differentiate the loop gives the derivatives that JAX itself gives, and keeps less."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CELLS, cast, floats, random_inputs, random_params, random_state, run, same
+from laws import weighted
+
+import jrnn
+from jrnn import Autodiff, Checkpointed, LinearSolve, Scan
+
+TIME = 7
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+WAYS = {
+    "checkpointed": Checkpointed(every=3),
+    "checkpointed-root": Checkpointed(),
+    "states": LinearSolve(tile=3),
+    "states-one-tile": LinearSolve(tile=16),
+    "gates": LinearSolve(tile=3, save="gates"),
+}
+POINTWISE = {name: cell for name, cell in CELLS.items() if cell.pointwise}
+
+
+def derivatives(cell, gradient, reverse):
+    """Value, gradient, tangent, and a Hessian-vector product, through lengths, resets and both ends of the state."""
+    params, xs = random_params(cell), random_inputs(cell, TIME, 4)
+    params, xs, state = cast((params, xs, random_state(cell, params, (4,))), jnp.float64)
+    leaves, put_back = floats((params, xs, state))
+    marks = {"lengths": jnp.array([7, 4, 0, 1]), "reset": jnp.eye(TIME, 4, k=-2, dtype=bool), "reverse": reverse}
+
+    def loss(leaves):
+        params, xs, state = put_back(leaves)
+        return weighted(jrnn.unroll(cell, params, xs, state, engine=Scan(gradient=gradient), **marks))
+
+    direction = [jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape) for a in leaves]
+    value, slope = jax.jvp(loss, (leaves,), (direction,))
+    return value, slope, jax.grad(loss)(leaves), jax.jvp(jax.grad(loss), (leaves,), (direction,))[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "reverse"),
+    [(name, "states", index % 2 == 0) for index, name in enumerate(CELLS)]
+    + [("gru-before", way, False) for way in WAYS]
+    + [("lstm-peephole", way, True) for way in WAYS],
+)
+def test_every_way_gives_the_same_derivatives(name, way, reverse):
+    with jax.enable_x64(True):
+        compiled = jax.jit(derivatives, static_argnums=(0, 1, 2))
+        want = compiled(CELLS[name], Autodiff(), reverse)
+        same(compiled(CELLS[name], WAYS[way], reverse), want, 1e-11)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("time", [1, 3, 4, 6])
+def test_any_number_of_steps_fits_any_tile(way, time):
+    cell = CELLS["gru-after"]
+    params, xs = random_params(cell), random_inputs(cell, time, 2)
+    for reverse in (False, True):
+        got = run(cell, params, xs, reverse=reverse, engine=Scan(gradient=way))
+        same(got, run(cell, params, xs, reverse=reverse))
+
+
+def test_vmap_over_parameters_and_forward_jacobian():
+    cell = CELLS["lstm"]
+    xs = random_inputs(cell, TIME)
+    params = jax.tree.map(lambda *a: jnp.stack(a), *[random_params(cell, seed) for seed in (1, 2, 3)])
+
+    def by(gradient):
+        def outputs(params):
+            return jnp.sum(jnp.square(jrnn.unroll(cell, params, xs, engine=Scan(gradient=gradient))[1]), 0)
+
+        return jax.jit(jax.vmap(jax.jacfwd(outputs)))(params), jax.jit(jax.vmap(jax.jacrev(outputs)))(params)
+
+    forward, backward = by(LinearSolve(tile=3))
+    same(forward, backward)
+    same(forward, by(Autodiff())[0])
+
+
+@pytest.mark.parametrize("cell", POINTWISE.values(), ids=POINTWISE)
+def test_cells_that_say_so_are_pointwise(cell):
+    """No unit's new state depends on another unit of the state, or on another unit of any block of r."""
+    params = random_params(cell)
+    state = random_state(cell, params, noise=False)
+    z, r = cell.project(params, random_inputs(cell)), cell.recur(params, state)
+    jacobians = jax.jacobian(lambda s, r: cell.update(params, s, z, r), argnums=(0, 1))(state, r)
+    for jacobian in jax.tree.leaves(jacobians):
+        blocks = jacobian.reshape(len(jacobian), -1, len(jacobian))
+        between = blocks * (1 - np.eye(len(jacobian)))[:, None]
+        assert not np.any(between)
+    assert any(bool(jnp.any(jacobian)) for jacobian in jax.tree.leaves(jacobians))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: LinearSolve(tile=0), "tile is 0"),
+        (lambda: LinearSolve(save="everything"), "save is 'everything'; expected 'states' or 'gates'"),
+        (lambda: Checkpointed(every=0), "every is 0"),
+    ],
+)
+def test_bad_options(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
