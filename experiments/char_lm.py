@@ -295,7 +295,7 @@ def main(arguments: list[str] | None = None) -> None:
     with explained():
         fitted = train(*open_run(NAME, Config, arguments))
     if fitted.stopped == "interrupted":
-        raise SystemExit(130)  # as the shell has it for SIGINT
+        raise SystemExit(130)
 
 
 if __name__ == "__main__":

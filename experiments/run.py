@@ -100,9 +100,11 @@ def use_all_cores() -> None:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """A user's error as one sentence on stderr and exit status 2, without a traceback."""
+    """A user's error as one sentence on stderr and exit status 2, Ctrl-C as status 130; neither with a traceback."""
     try:
         yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # as the shell has it for SIGINT
     except (ValueError, OSError, NonFiniteLoss) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -230,6 +231,23 @@ def test_bad_prompts(whole, capsys):
     assert "--prompt is empty" in fails(capsys, "--run", whole, "--prompt", "", sample=True)
     assert "temperature is -1.0" in fails(capsys, "--run", whole, "--temperature", "-1", sample=True)
     assert "is not a run directory" in fails(capsys, "--run", "nowhere", sample=True)
+
+
+def test_ctrl_c_outside_of_training_leaves_no_traceback():
+    with pytest.raises(SystemExit) as caught, char_lm.explained():
+        raise KeyboardInterrupt
+    assert caught.value.code == 130
+
+
+def test_a_damaged_checkpoint_is_explained(whole, tmp_path, capsys):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(whole, damaged)
+    for file in (damaged / "checkpoints").rglob("*"):
+        if file.is_file() and file.parent.name == "d":
+            file.write_bytes(b"")
+    assert "cannot be read" in fails(capsys, "--run", damaged, sample=True)
+    assert "cannot be read" in fails(capsys, "--resume", "--out", damaged)
+    assert result(damaged) == result(whole)
 
 
 def test_bad_options(capsys):
