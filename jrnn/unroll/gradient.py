@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..cell import Cell
-from ..checks import positive
-from .engine import Sequence, Steps, move
+from ..checks import positive, select
+from .engine import Sequence, Steps, restarted
 
 
 class Gradient(abc.ABC):
@@ -32,7 +32,8 @@ class Autodiff(Gradient):
 
     def states(self, cell, params, state, initial, sequence, *, reverse, unroll):
         steps = Steps(cell.project(params, sequence.xs), sequence.real, sequence.restart)
-        return substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
+        state, (states, _) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
+        return state, states
 
 
 @jax.tree_util.register_static
@@ -61,13 +62,16 @@ class Checkpointed(Gradient):
 
 def substitute(
     cell: Cell, params: Any, state: Any, initial: Any, steps: Steps, *, reverse: bool, unroll: int
-) -> tuple[Any, Any]:
-    """The plain loop: the final state, and the states after every step."""
+) -> tuple[Any, tuple[Any, Any]]:
+    """The plain loop: the final state, and after every step the state and what `recur` gave (unread, it is not kept)."""
 
-    def body(state: Any, step: Steps) -> tuple[Any, Any]:
+    def body(state: Any, step: Steps) -> tuple[Any, tuple[Any, Any]]:
+        state = restarted(state, initial, step)
+        r = cell.recur(params, state)
+        new = cell.update(params, state, step.z, r)
         # Without the barrier XLA computes the state twice, once for the carry and once for the stacked states.
-        state = lax.optimization_barrier(move(cell, params, state, initial, step))
-        return state, state
+        new = lax.optimization_barrier(new if step.real is None else select(step.real, new, state))
+        return new, (new, r)
 
     return lax.scan(body, state, steps, reverse=reverse, unroll=unroll)
 

@@ -21,10 +21,8 @@ from jax.extend.core import Literal
 
 from ..cell import Cell
 from ..checks import is_key, positive, select, vary_alike
-from .engine import Sequence, Steps, move, restarted
+from .engine import Sequence, Steps, restarted
 from .gradient import Autodiff, Gradient, substitute, tiled
-
-KEPT = "states"
 
 
 @jax.tree_util.register_static
@@ -36,7 +34,7 @@ class LinearSolve(Gradient):
     products), or everything (`save="gates"`). States that are not differentiable throughout (noise keys) fall back to `Autodiff`.
     """
 
-    tile: int = 16
+    tile: int = 8
     save: str = "states"
 
     def __post_init__(self) -> None:
@@ -50,35 +48,46 @@ class LinearSolve(Gradient):
 
         def part(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
             steps = Steps(cell.project(params, sequence.xs), sequence.real, sequence.restart)
-            states = _states(cell, reverse, unroll, params, state, initial, steps)
+            steps = steps._replace(z=_named(steps.z, "gates"))
+            states = _states(cell, self.save == "gates", reverse, unroll, params, state, initial, steps)
             return jax.tree.map(lambda a: a[0 if reverse else -1], states), states
 
-        if self.save == "states":
-            policy = jax.checkpoint_policies.save_only_these_names(KEPT)
-            part = jax.checkpoint(part, policy=policy, prevent_cse=False)
+        kept = jax.checkpoint_policies.save_only_these_names("states", *(["gates"] if self.save == "gates" else []))
+        part = jax.checkpoint(part, policy=kept, prevent_cse=False)
         return tiled(lambda s, q: part(params, s, initial, q), state, sequence, self.tile, reverse=reverse)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def _states(cell: Cell, reverse: bool, unroll: int, params: Any, state: Any, initial: Any, steps: Steps) -> Any:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
+def _states(
+    cell: Cell, gates: bool, reverse: bool, unroll: int, params: Any, state: Any, initial: Any, steps: Steps
+) -> Any:
     """The states after every step."""
-    return substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)[1]
+    return substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)[1][0]
+
+
+def _named(tree: Any, name: str) -> Any:
+    """Marked as what may be kept between the passes."""
+    return jax.tree.map(lambda a: checkpoint_name(a, name), tree)
 
 
 @_states.defjvp
-def _(cell: Cell, reverse: bool, unroll: int, primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _(cell: Cell, gates: bool, reverse: bool, unroll: int, primals: Any, tangents: Any) -> tuple[Any, Any]:
     params, state, initial, steps = primals
     dparams, dstate, dinitial, dsteps = tangents
-    states = _states(cell, reverse, unroll, *primals)
-    states = jax.tree.map(lambda a: checkpoint_name(a, KEPT), states)
-    before = _shift(state, states, reverse)
+    _, (states, r) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
+    states = _named(states, "states")
+    before = restarted(_shift(state, states, reverse), initial, steps)
+    r = _named(r, "gates") if gates else cell.recur(params, before)
 
-    def step(params: Any, initial: Any, z: Any) -> Any:
-        return move(cell, params, before, initial, steps._replace(z=z))
+    def step(params: Any, before: Any, z: Any, r: Any) -> Any:
+        new = cell.update(params, before, z, r)
+        return new if steps.real is None else select(steps.real, new, before)
 
-    b = jax.jvp(step, (params, initial, steps.z), (dparams, dinitial, dsteps.z))[1]
-    before = restarted(before, initial, steps)
-    local = Step(before, steps, _linearised(cell, params, before, steps.z))
+    # What parameters and inputs contribute at each time, the state given; a restart contributes through `initial`.
+    dbefore = restarted(jax.tree.map(jnp.zeros_like, before), dinitial, steps)
+    dr = jax.jvp(cell.recur, (params, before), (dparams, dbefore))[1]
+    b = jax.jvp(step, (params, before, steps.z, r), (dparams, dbefore, dsteps.z, dr))[1]
+    local = Step(before, steps, _linearised(cell, params, before, steps.z, r))
     push = functools.partial(_push, cell, params)
     zeros = vary_alike(jax.tree.map(jnp.zeros_like, state), state)[0]
 
@@ -156,11 +165,11 @@ def _scaled(factor: jax.Array, tangent: jax.Array) -> jax.Array:
     return factor * tangent if factor.ndim == tangent.ndim else (factor * tangent.reshape(factor.shape)).sum(-2)
 
 
-def _linearised(cell: Cell, params: Any, state: Any, z: Any) -> Pointwise | None:
+def _linearised(cell: Cell, params: Any, state: Any, z: Any, r: Any) -> Pointwise | None:
     """`update` linearised around all times at once; None where it is not pointwise."""
     if not cell.pointwise:
         return None
-    inputs, structure = jax.tree.flatten((state, cell.recur(params, state)))
+    inputs, structure = jax.tree.flatten((state, r))
 
     def update(*inputs: jax.Array) -> list[jax.Array]:
         state, r = jax.tree.unflatten(structure, inputs)
