@@ -30,8 +30,8 @@ from .gradient import Autodiff, Gradient, substitute, tiled
 class LinearSolve(Gradient):
     """Back-propagation as a linear solve, tile by tile of time, so that a tile's arrays stay in the cache.
 
-    Between the passes only the states are kept (`save="states"`; a tile's projections and gates are computed again by large
-    products), or everything (`save="gates"`). States that are not differentiable throughout (noise keys) fall back to `Autodiff`.
+    Between the passes the states are kept, and a tile's z and r are computed again by large products; with `save="gates"` z
+    and r are kept too. States that are not differentiable throughout (noise keys) fall back to `Autodiff`.
     """
 
     tile: int = 8
