@@ -305,7 +305,7 @@ def _mesh(rows: int) -> Mesh:
 
 def _settled(tree: Any) -> Any:
     """`tree`, on CPU once it is computed: XLA's in-process collectives deadlock where a second program with a sum over
-    devices starts before the first is through, and the devices are as many as the cores (jaxlib 0.10 and 0.12)."""
+    devices starts before the first is through, and the devices are as many as the cores (seen with jaxlib 0.10)."""
     return jax.block_until_ready(tree) if jax.default_backend() == "cpu" else tree
 
 
