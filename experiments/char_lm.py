@@ -172,8 +172,6 @@ def train(run: Run, config: Config) -> Fitted:
         held_out["test"] = text.encode(corpus.test, vocabulary)
     floors = {f"5-gram {part}": ngram_floor(tokens, ids, len(vocabulary), 5) for part, ids in held_out.items()}
     rows = {part: Windows(ids, **evaluation_shape(len(ids))) for part, ids in held_out.items()}
-    run.start()
-    write_json(run.directory / VOCABULARY, vocabulary)
 
     model = build(config, vocabulary)
     loss = make_loss(model)
@@ -186,7 +184,9 @@ def train(run: Run, config: Config) -> Fitted:
 
     state, optimizer = start(model, config)
     weights = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    checkpoints = run.checkpoints
+    run.start()
+    write_json(run.directory / VOCABULARY, vocabulary)
+    checkpoints = run.open_checkpoints()
     done = max(checkpoints.steps(), default=0)
     console.print(
         f"{corpus.name}: {len(tokens):,} characters to train on, {len(held_out['valid']):,} held out, "
@@ -260,6 +260,8 @@ def sample(config: Sample) -> None:
     trained = read_config(config.run, NAME, Config)
     vocabulary = json.loads((config.run / VOCABULARY).read_text())
     model = build(trained, vocabulary)
+    if config.length < 1:
+        raise ValueError(f"--length is {config.length}; expected at least 1 character to write")
     if not config.prompt:
         raise ValueError("--prompt is empty; expected at least one character to continue")
     prompt = text.encode(config.prompt, vocabulary)

@@ -67,8 +67,8 @@ class Run:
             self.directory.mkdir(parents=True)
             write_json(self.directory / "config.json", {"name": self.name, **_plain(self.config)})
 
-    @property
-    def checkpoints(self) -> Checkpoints:
+    def open_checkpoints(self) -> Checkpoints:
+        """Its checkpoints, of a started run."""
         return Checkpoints(self.directory / "checkpoints", keep=self.config.keep)
 
     def write_result(self, *, metrics: Mapping[str, Any], floors: Mapping[str, float], seconds: float) -> Path:

@@ -216,6 +216,11 @@ def test_bad_texts_leave_no_run_behind(tmp_path, capsys):
         assert not out.exists()
 
 
+def test_a_bad_option_leaves_no_run_behind(book, tmp_path, capsys):
+    assert "rate is 2.0" in fails(capsys, "--data", book, "--out", tmp_path / "run", "--dropout", 2)
+    assert not (tmp_path / "run").exists()
+
+
 def test_resuming_what_is_not_there(book, whole, tmp_path, capsys):
     assert "found no run in runs/char_lm" in fails(capsys, "--resume")
     assert "is not a run directory" in fails(capsys, "--resume", "--out", tmp_path / "nowhere")
@@ -228,6 +233,7 @@ def test_resuming_what_is_not_there(book, whole, tmp_path, capsys):
 
 def test_bad_prompts(whole, capsys):
     assert "'ß', 'é'" in fails(capsys, "--run", whole, "--prompt", "éß 1", sample=True)
+    assert "--length is -1; expected at least 1" in fails(capsys, "--run", whole, "--length", "-1", sample=True)
     assert "--prompt is empty" in fails(capsys, "--run", whole, "--prompt", "", sample=True)
     assert "temperature is -1.0" in fails(capsys, "--run", whole, "--temperature", "-1", sample=True)
     assert "is not a run directory" in fails(capsys, "--run", "nowhere", sample=True)

@@ -20,7 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Literal
 
 from ..cell import Cell
-from ..checks import is_key, positive, select, vary_alike
+from ..checks import positive, select, vary_alike
 from .engine import Sequence, Steps, restarted
 from .gradient import Autodiff, Gradient, substitute, tiled
 
@@ -43,7 +43,7 @@ class LinearSolve(Gradient):
             raise ValueError(f"LinearSolve: save is {self.save!r}; expected 'states' or 'gates'")
 
     def states(self, cell, params, state, initial, sequence, *, reverse, unroll):
-        if any(is_key(leaf) or not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(state)):
+        if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(state)):
             return Autodiff().states(cell, params, state, initial, sequence, reverse=reverse, unroll=unroll)
 
         def part(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
