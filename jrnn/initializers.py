@@ -62,12 +62,12 @@ def identity(cell: Cell, params: P, scale: float = 1.0) -> P:
             "the identity needs square ones: use orthogonal"
         )
     block = scale * jnp.eye(rows, dtype=params.w_h.dtype)
-    return params._replace(w_h=jnp.tile(block, (1, len(cell.gates))), b=jnp.zeros_like(params.b))
+    return params._replace(w_h=jnp.tile(block, (1, len(cell.gates))), b=jax.tree.map(jnp.zeros_like, params.b))
 
 
 def forget_bias(cell: Cell, params: P, value: float = 1.0) -> P:
     """The bias of the gate that keeps the past set to `value` (Gers et al. 2000; Jozefowicz et al. 2015: 1 or 2)."""
-    return params._replace(b=_set_gate(cell, params.b, _forget_gate(cell), value))
+    return params._replace(b=_set_gate(cell, _bias(cell, params), _forget_gate(cell), value))
 
 
 def chrono(key: jax.Array, cell: Cell, params: P, longest: float) -> P:
@@ -77,9 +77,10 @@ def chrono(key: jax.Array, cell: Cell, params: P, longest: float) -> P:
     """
     if longest <= 2:
         raise ValueError(f"longest is {longest}; expected more than 2 steps, the longest dependency in the data")
-    size = params.b.shape[0] // len(cell.gates)
-    bias = jnp.log(jax.random.uniform(key, (size,), jnp.float32, 1.0, longest - 1)).astype(params.b.dtype)
-    b = _set_gate(cell, params.b, _forget_gate(cell), bias)
+    b = _bias(cell, params)
+    size = b.shape[0] // len(cell.gates)
+    bias = jnp.log(jax.random.uniform(key, (size,), jnp.float32, 1.0, longest - 1)).astype(b.dtype)
+    b = _set_gate(cell, b, _forget_gate(cell), bias)
     return params._replace(b=_set_gate(cell, b, cell.input_gate, -bias) if cell.input_gate else b)
 
 
@@ -110,6 +111,12 @@ def _forget_gate(cell: Cell) -> str:
     if cell.forget_gate is None:
         raise ValueError(f"{cell} has no gate that keeps the past; expected a gated cell such as LSTM or GRU")
     return cell.forget_gate
+
+
+def _bias(cell: Cell, params: Any) -> jax.Array:
+    if params.b is None:
+        raise ValueError(f"{cell} has no bias to set; expected one made with bias=True")
+    return params.b
 
 
 def _set_gate(cell: Cell, b: jax.Array, gate: str, value: Any) -> jax.Array:

@@ -14,7 +14,7 @@ from ..checks import Activation, activation, affine
 class ElmanParams(NamedTuple):
     w_x: jax.Array  # [input, hidden]
     w_h: jax.Array  # [hidden, hidden]
-    b: jax.Array  # [hidden]
+    b: jax.Array | None  # [hidden]; None without bias
 
 
 class ElmanState(NamedTuple):
@@ -30,13 +30,14 @@ class Elman(Cell[ElmanParams, ElmanState]):
         y_t = h_t
 
     φ is `activation`: `"tanh"`, `"relu"`, `"identity"`, any function in `jax.nn` by name, or a function. With
-    `initializers.identity` and `"relu"` it is the IRNN. Elman used the logistic function and a separate output layer.
-    `torch.nn.RNN` has two biases, whose sum is `b`, and stores its weights transposed.
+    `initializers.identity` and `"relu"` it is the IRNN. Without `bias` there is no b. Elman used the logistic function and a
+    separate output layer. `torch.nn.RNN` has two biases, whose sum is `b`, and stores its weights transposed.
     """
 
     input_size: int
     hidden_size: int
     activation: Activation = dataclasses.field(default="tanh", kw_only=True)
+    bias: bool = dataclasses.field(default=True, kw_only=True)
 
     pointwise = True
 
@@ -46,13 +47,13 @@ class Elman(Cell[ElmanParams, ElmanState]):
 
     def init(self, key: jax.Array) -> ElmanParams:
         n, h = self.input_size, self.hidden_size
-        params = ElmanParams(w_x=jnp.zeros((n, h)), w_h=jnp.zeros((h, h)), b=jnp.zeros(h))
+        params = ElmanParams(w_x=jnp.zeros((n, h)), w_h=jnp.zeros((h, h)), b=jnp.zeros(h) if self.bias else None)
         return initializers.standard(key, self, params)
 
     def initial_state(
         self, params: ElmanParams, batch: tuple[int, ...] = (), key: jax.Array | None = None
     ) -> ElmanState:
-        return ElmanState(h=jnp.zeros((*batch, self.hidden_size), params.b.dtype))
+        return ElmanState(h=jnp.zeros((*batch, self.hidden_size), params.w_h.dtype))
 
     def project(self, params: ElmanParams, x: jax.Array) -> jax.Array:
         return affine(x, params.w_x, params.b)
@@ -70,9 +71,9 @@ class Elman(Cell[ElmanParams, ElmanState]):
 class JordanParams(NamedTuple):
     w_x: jax.Array  # [input, hidden]
     w_h: jax.Array  # [output, hidden]: from the previous output
-    b: jax.Array  # [hidden]
+    b: jax.Array | None  # [hidden]; None without bias
     w_y: jax.Array  # [hidden, output]
-    b_y: jax.Array  # [output]
+    b_y: jax.Array | None  # [output]; None without bias
 
 
 class JordanState(NamedTuple):
@@ -87,7 +88,8 @@ class Jordan(Cell[JordanParams, JordanState]):
         h_t = φ(x_t W_x + y_{t-1} W_h + b)
         y_t = ψ(h_t W_y + b_y)
 
-    φ is `activation`, ψ `output_activation`; the state is the output itself, 0 at first. Jordan's state units also keep a
+    φ is `activation`, ψ `output_activation`; without `bias` there is no b and no b_y. The state is the output itself, 0 at
+    first. Jordan's state units also keep a
     decaying trace of their own past (s_t = μ s_{t-1} + y_{t-1}); here μ = 0, as the name is used since Elman.
     """
 
@@ -96,18 +98,23 @@ class Jordan(Cell[JordanParams, JordanState]):
     output_size: int
     activation: Activation = dataclasses.field(default="tanh", kw_only=True)
     output_activation: Activation = dataclasses.field(default="identity", kw_only=True)
+    bias: bool = dataclasses.field(default=True, kw_only=True)
 
     def init(self, key: jax.Array) -> JordanParams:
         n, h, y = self.input_size, self.hidden_size, self.output_size
         params = JordanParams(
-            w_x=jnp.zeros((n, h)), w_h=jnp.zeros((y, h)), b=jnp.zeros(h), w_y=jnp.zeros((h, y)), b_y=jnp.zeros(y)
+            w_x=jnp.zeros((n, h)),
+            w_h=jnp.zeros((y, h)),
+            b=jnp.zeros(h) if self.bias else None,
+            w_y=jnp.zeros((h, y)),
+            b_y=jnp.zeros(y) if self.bias else None,
         )
         return initializers.standard(key, self, params)
 
     def initial_state(
         self, params: JordanParams, batch: tuple[int, ...] = (), key: jax.Array | None = None
     ) -> JordanState:
-        return JordanState(y=jnp.zeros((*batch, self.output_size), params.b.dtype))
+        return JordanState(y=jnp.zeros((*batch, self.output_size), params.w_h.dtype))
 
     def project(self, params: JordanParams, x: jax.Array) -> jax.Array:
         return affine(x, params.w_x, params.b)

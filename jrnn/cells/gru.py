@@ -14,8 +14,8 @@ from ..checks import affine
 class GRUParams(NamedTuple):
     w_x: jax.Array  # [input, 3 hidden], gates r z n
     w_h: jax.Array  # [hidden, 3 hidden], gates r z n
-    b: jax.Array  # [3 hidden], gates r z n
-    b_n: jax.Array | None  # [hidden], inside the reset; None where reset_after is False
+    b: jax.Array | None  # [3 hidden], gates r z n; None without bias
+    b_n: jax.Array | None  # [hidden], inside the reset; None without bias, or where reset_after is False
 
 
 class GRUState(NamedTuple):
@@ -44,12 +44,13 @@ class GRU(Cell[GRUParams, GRUState]):
 
     z keeps the past when it is open, as in Cho et al. (their equation 7), PyTorch and Keras; in Chung et al. 2014 and Haiku
     it is the other way round: negate the z block of `w_x`, `w_h` and `b` to convert. Of PyTorch's two biases the sum is `b`,
-    except for n, where `b` holds the first and `b_n` the second.
+    except for n, where `b` holds the first and `b_n` the second. Without `bias` there is neither.
     """
 
     input_size: int
     hidden_size: int
     reset_after: bool = dataclasses.field(default=True, kw_only=True)
+    bias: bool = dataclasses.field(default=True, kw_only=True)
 
     gates = ("r", "z", "n")
     forget_gate = "z"
@@ -67,13 +68,13 @@ class GRU(Cell[GRUParams, GRUState]):
         params = GRUParams(
             w_x=jnp.zeros((n, 3 * h)),
             w_h=jnp.zeros((h, 3 * h)),
-            b=jnp.zeros(3 * h),
-            b_n=jnp.zeros(h) if self.reset_after else None,
+            b=jnp.zeros(3 * h) if self.bias else None,
+            b_n=jnp.zeros(h) if self.bias and self.reset_after else None,
         )
         return initializers.standard(key, self, params)
 
     def initial_state(self, params: GRUParams, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> GRUState:
-        return GRUState(h=jnp.zeros((*batch, self.hidden_size), params.b.dtype))
+        return GRUState(h=jnp.zeros((*batch, self.hidden_size), params.w_h.dtype))
 
     def project(self, params: GRUParams, x: jax.Array) -> Gates:
         return Gates(*jnp.split(affine(x, params.w_x, params.b), 3, -1))

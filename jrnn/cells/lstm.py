@@ -14,7 +14,7 @@ from ..checks import Activation, activation, affine, along
 class LSTMParams(NamedTuple):
     w_x: jax.Array  # [input, 4 hidden], gates i f g o
     w_h: jax.Array  # [hidden, 4 hidden], gates i f g o
-    b: jax.Array  # [4 hidden], gates i f g o
+    b: jax.Array | None  # [4 hidden], gates i f g o; None without bias
 
 
 class LSTMState(NamedTuple):
@@ -33,7 +33,8 @@ class LSTM(Cell[LSTMParams, LSTMState]):
         y_t = h_t
 
     σ is `gate_activation`, φ `activation`, once on the candidate and once on the cell. The forget gate's bias starts at
-    `forget_bias` (PyTorch: 0 in the mean). `torch.nn.LSTM` has two biases, whose sum is `b`, and transposed weights.
+    `forget_bias` (PyTorch: 0 in the mean); without `bias` there is no b. `torch.nn.LSTM` has two biases, whose sum is `b`, and
+    transposed weights.
     """
 
     input_size: int
@@ -41,6 +42,7 @@ class LSTM(Cell[LSTMParams, LSTMState]):
     activation: Activation = dataclasses.field(default="tanh", kw_only=True)
     gate_activation: Activation = dataclasses.field(default="sigmoid", kw_only=True)
     forget_bias: float = dataclasses.field(default=1.0, kw_only=True)
+    bias: bool = dataclasses.field(default=True, kw_only=True)
 
     gates = ("i", "f", "g", "o")
     forget_gate = "f"
@@ -53,12 +55,13 @@ class LSTM(Cell[LSTMParams, LSTMState]):
 
     def init(self, key: jax.Array) -> LSTMParams:
         n, h = self.input_size, self.hidden_size
-        params = LSTMParams(w_x=jnp.zeros((n, 4 * h)), w_h=jnp.zeros((h, 4 * h)), b=jnp.zeros(4 * h))
+        b = jnp.zeros(4 * h) if self.bias else None
+        params = LSTMParams(w_x=jnp.zeros((n, 4 * h)), w_h=jnp.zeros((h, 4 * h)), b=b)
         params = initializers.standard(key, self, params)
-        return initializers.forget_bias(self, params, self.forget_bias)
+        return initializers.forget_bias(self, params, self.forget_bias) if self.bias else params
 
     def initial_state(self, params: LSTMParams, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> LSTMState:
-        return zero_state((*batch, self.hidden_size), params.b.dtype)
+        return zero_state((*batch, self.hidden_size), params.w_h.dtype)
 
     def project(self, params: LSTMParams, x: jax.Array) -> jax.Array:
         return affine(x, params.w_x, params.b)
@@ -78,7 +81,7 @@ class LSTM(Cell[LSTMParams, LSTMState]):
 class PeepholeLSTMParams(NamedTuple):
     w_x: jax.Array  # [input, 4 hidden], gates i f g o
     w_h: jax.Array  # [hidden, 4 hidden], gates i f g o
-    b: jax.Array  # [4 hidden], gates i f g o
+    b: jax.Array | None  # [4 hidden], gates i f g o; None without bias
     p_i: jax.Array  # [hidden]
     p_f: jax.Array  # [hidden]
     p_o: jax.Array  # [hidden]
@@ -103,6 +106,7 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
     activation: Activation = dataclasses.field(default="tanh", kw_only=True)
     gate_activation: Activation = dataclasses.field(default="sigmoid", kw_only=True)
     forget_bias: float = dataclasses.field(default=1.0, kw_only=True)
+    bias: bool = dataclasses.field(default=True, kw_only=True)
 
     gates = ("i", "f", "g", "o")
     forget_gate = "f"
@@ -119,18 +123,18 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
         params = PeepholeLSTMParams(
             w_x=jnp.zeros((n, 4 * h)),
             w_h=jnp.zeros((h, 4 * h)),
-            b=jnp.zeros(4 * h),
+            b=jnp.zeros(4 * h) if self.bias else None,
             p_i=peephole,
             p_f=peephole,
             p_o=peephole,
         )
         params = initializers.standard(key, self, params)
-        return initializers.forget_bias(self, params, self.forget_bias)
+        return initializers.forget_bias(self, params, self.forget_bias) if self.bias else params
 
     def initial_state(
         self, params: PeepholeLSTMParams, batch: tuple[int, ...] = (), key: jax.Array | None = None
     ) -> LSTMState:
-        return zero_state((*batch, self.hidden_size), params.b.dtype)
+        return zero_state((*batch, self.hidden_size), params.w_h.dtype)
 
     def project(self, params: PeepholeLSTMParams, x: jax.Array) -> jax.Array:
         return affine(x, params.w_x, params.b)
@@ -154,7 +158,7 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
 class ProjectedLSTMParams(NamedTuple):
     w_x: jax.Array  # [input, 4 hidden], gates i f g o
     w_h: jax.Array  # [proj, 4 hidden], gates i f g o
-    b: jax.Array  # [4 hidden], gates i f g o
+    b: jax.Array | None  # [4 hidden], gates i f g o; None without bias
     w_r: jax.Array  # [hidden, proj]
 
 
@@ -182,6 +186,7 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, ProjectedLSTMState]):
     activation: Activation = dataclasses.field(default="tanh", kw_only=True)
     gate_activation: Activation = dataclasses.field(default="sigmoid", kw_only=True)
     forget_bias: float = dataclasses.field(default=1.0, kw_only=True)
+    bias: bool = dataclasses.field(default=True, kw_only=True)
 
     gates = ("i", "f", "g", "o")
     forget_gate = "f"
@@ -194,15 +199,18 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, ProjectedLSTMState]):
     def init(self, key: jax.Array) -> ProjectedLSTMParams:
         n, h, p = self.input_size, self.hidden_size, self.proj_size
         params = ProjectedLSTMParams(
-            w_x=jnp.zeros((n, 4 * h)), w_h=jnp.zeros((p, 4 * h)), b=jnp.zeros(4 * h), w_r=jnp.zeros((h, p))
+            w_x=jnp.zeros((n, 4 * h)),
+            w_h=jnp.zeros((p, 4 * h)),
+            b=jnp.zeros(4 * h) if self.bias else None,
+            w_r=jnp.zeros((h, p)),
         )
         params = initializers.standard(key, self, params)
-        return initializers.forget_bias(self, params, self.forget_bias)
+        return initializers.forget_bias(self, params, self.forget_bias) if self.bias else params
 
     def initial_state(
         self, params: ProjectedLSTMParams, batch: tuple[int, ...] = (), key: jax.Array | None = None
     ) -> ProjectedLSTMState:
-        dtype = params.b.dtype
+        dtype = params.w_h.dtype
         return ProjectedLSTMState(
             h=jnp.zeros((*batch, self.proj_size), dtype), c=jnp.zeros((*batch, self.hidden_size), dtype)
         )
