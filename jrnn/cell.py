@@ -39,10 +39,6 @@ class Cell(abc.ABC, Generic[P, S]):
     input_gate: str | None = None
     """The gate that lets the new in when it is open, where it is not one minus the forget gate."""
 
-    pointwise: bool = False
-    """Whether `update` is pointwise: unit j of each state leaf depends on unit j alone, of each state leaf and of each block
-    (as many as fit) of z and r; then its derivative is a factor per unit, which `LinearSolve` uses."""
-
     def __post_init__(self) -> None:
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         positive(type(self).__name__, **{name: size for name, size in options.items() if name.endswith("_size")})

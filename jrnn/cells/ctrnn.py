@@ -56,8 +56,6 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
     dt: float | None = dataclasses.field(default=1.0, kw_only=True)
     noise: float = dataclasses.field(default=0.0, kw_only=True)
 
-    pointwise = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
         taus = self.tau if isinstance(self.tau, tuple) else (self.tau,)

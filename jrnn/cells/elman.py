@@ -39,8 +39,6 @@ class Elman(Cell[ElmanParams, ElmanState]):
     activation: Activation = dataclasses.field(default="tanh", kw_only=True)
     bias: bool = dataclasses.field(default=True, kw_only=True)
 
-    pointwise = True
-
     @property
     def output_size(self) -> int:
         return self.hidden_size
@@ -56,10 +54,10 @@ class Elman(Cell[ElmanParams, ElmanState]):
         return ElmanState(h=jnp.zeros((*batch, self.hidden_size), params.w_h.dtype))
 
     def project(self, params: ElmanParams, x: jax.Array) -> jax.Array:
-        return affine(x, params.w_x, params.b)
+        return x @ params.w_x
 
     def recur(self, params: ElmanParams, state: ElmanState) -> jax.Array:
-        return state.h @ params.w_h
+        return affine(state.h, params.w_h, params.b)
 
     def update(self, params: ElmanParams, state: ElmanState, z: jax.Array, r: jax.Array) -> ElmanState:
         return ElmanState(h=activation(self.activation)(z + r))
@@ -117,10 +115,10 @@ class Jordan(Cell[JordanParams, JordanState]):
         return JordanState(y=jnp.zeros((*batch, self.output_size), params.w_h.dtype))
 
     def project(self, params: JordanParams, x: jax.Array) -> jax.Array:
-        return affine(x, params.w_x, params.b)
+        return x @ params.w_x
 
     def recur(self, params: JordanParams, state: JordanState) -> jax.Array:
-        return state.y @ params.w_h
+        return affine(state.y, params.w_h, params.b)
 
     def update(self, params: JordanParams, state: JordanState, z: jax.Array, r: jax.Array) -> JordanState:
         h = activation(self.activation)(z + r)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from .. import initializers
 from ..cell import Cell
-from ..checks import affine
+from ..checks import affine, biased
 
 
 class GRUParams(NamedTuple):
@@ -23,11 +23,11 @@ class GRUState(NamedTuple):
 
 
 class Gates(NamedTuple):
-    """Three arrays rather than one: XLA's CPU backend does not vectorise an activation of a slice inside a loop."""
+    """Three arrays rather than one: XLA's CPU backend does not vectorise slices of what a loop reads step by step."""
 
     r: jax.Array  # [..., hidden]
     z: jax.Array  # [..., hidden]
-    n: jax.Array  # [..., hidden]; from `recur` where reset_after is False: h itself, whose product waits for r
+    n: jax.Array  # [..., hidden]
 
 
 @jax.tree_util.register_static
@@ -56,10 +56,6 @@ class GRU(Cell[GRUParams, GRUState]):
     forget_gate = "z"
 
     @property
-    def pointwise(self) -> bool:
-        return self.reset_after
-
-    @property
     def output_size(self) -> int:
         return self.hidden_size
 
@@ -79,16 +75,18 @@ class GRU(Cell[GRUParams, GRUState]):
     def project(self, params: GRUParams, x: jax.Array) -> Gates:
         return Gates(*jnp.split(affine(x, params.w_x, params.b), 3, -1))
 
-    def recur(self, params: GRUParams, state: GRUState) -> Gates:
-        w_r, w_z, w_n = jnp.split(params.w_h, 3, -1)
-        n = affine(state.h, w_n, params.b_n) if self.reset_after else state.h
-        return Gates(r=state.h @ w_r, z=state.h @ w_z, n=n)
+    def recur(self, params: GRUParams, state: GRUState) -> jax.Array:
+        return state.h @ (params.w_h if self.reset_after else params.w_h[:, : 2 * self.hidden_size])
 
-    def update(self, params: GRUParams, state: GRUState, z: Gates, r: Gates) -> GRUState:
-        reset, keep = jax.nn.sigmoid(z.r + r.r), jax.nn.sigmoid(z.z + r.z)
-        past = reset * r.n if self.reset_after else (reset * r.n) @ params.w_h[:, 2 * self.hidden_size :]
+    def update(self, params: GRUParams, state: GRUState, z: Gates, r: jax.Array) -> GRUState:
+        h = self.hidden_size
+        reset, keep = jax.nn.sigmoid(z.r + r[..., :h]), jax.nn.sigmoid(z.z + r[..., h : 2 * h])
+        if self.reset_after:
+            past = reset * biased(r[..., 2 * h :], params.b_n)
+        else:
+            past = (reset * state.h) @ params.w_h[:, 2 * h :]
         n = jnp.tanh(z.n + past)
-        return GRUState(h=(1 - keep) * n + keep * state.h)
+        return GRUState(h=n + keep * (state.h - n))
 
     def readout(self, params: GRUParams, state: GRUState, x: jax.Array) -> jax.Array:
         return state.h

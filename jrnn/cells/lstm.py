@@ -47,8 +47,6 @@ class LSTM(Cell[LSTMParams, LSTMState]):
     gates = ("i", "f", "g", "o")
     forget_gate = "f"
     input_gate = "i"
-    pointwise = True
-
     @property
     def output_size(self) -> int:
         return self.hidden_size
@@ -64,10 +62,10 @@ class LSTM(Cell[LSTMParams, LSTMState]):
         return zero_state((*batch, self.hidden_size), params.w_h.dtype)
 
     def project(self, params: LSTMParams, x: jax.Array) -> jax.Array:
-        return affine(x, params.w_x, params.b)
+        return x @ params.w_x
 
     def recur(self, params: LSTMParams, state: LSTMState) -> jax.Array:
-        return state.h @ params.w_h
+        return affine(state.h, params.w_h, params.b)
 
     def update(self, params: LSTMParams, state: LSTMState, z: jax.Array, r: jax.Array) -> LSTMState:
         i, f, g, o = activated_gates(z + r, self.gate_activation, self.activation)
@@ -111,8 +109,6 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
     gates = ("i", "f", "g", "o")
     forget_gate = "f"
     input_gate = "i"
-    pointwise = True
-
     @property
     def output_size(self) -> int:
         return self.hidden_size
@@ -137,10 +133,10 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
         return zero_state((*batch, self.hidden_size), params.w_h.dtype)
 
     def project(self, params: PeepholeLSTMParams, x: jax.Array) -> jax.Array:
-        return affine(x, params.w_x, params.b)
+        return x @ params.w_x
 
     def recur(self, params: PeepholeLSTMParams, state: LSTMState) -> jax.Array:
-        return state.h @ params.w_h
+        return affine(state.h, params.w_h, params.b)
 
     def update(self, params: PeepholeLSTMParams, state: LSTMState, z: jax.Array, r: jax.Array) -> LSTMState:
         gate, squash = activation(self.gate_activation), activation(self.activation)
@@ -216,10 +212,10 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, ProjectedLSTMState]):
         )
 
     def project(self, params: ProjectedLSTMParams, x: jax.Array) -> jax.Array:
-        return affine(x, params.w_x, params.b)
+        return x @ params.w_x
 
     def recur(self, params: ProjectedLSTMParams, state: ProjectedLSTMState) -> jax.Array:
-        return state.h @ params.w_h
+        return affine(state.h, params.w_h, params.b)
 
     def update(
         self, params: ProjectedLSTMParams, state: ProjectedLSTMState, z: jax.Array, r: jax.Array

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..cell import Cell
-from ..checks import positive, select
+from ..checks import by_rows, positive, select
 from .engine import Sequence, Steps, restarted
 
 
@@ -31,7 +32,7 @@ class Autodiff(Gradient):
     """JAX's own differentiation of `lax.scan`: every intermediate of every step is kept."""
 
     def states(self, cell, params, state, initial, sequence, *, reverse, unroll):
-        steps = Steps(cell.project(params, sequence.xs), sequence.real, sequence.restart)
+        steps = Steps(by_rows(functools.partial(cell.project, params), sequence.xs), sequence.real, sequence.restart)
         state, (states, _) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
         return state, states
 

@@ -8,7 +8,8 @@ import jax
 from ..cell import Cell
 from ..checks import positive
 from .engine import Engine, Sequence
-from .gradient import Autodiff, Gradient
+from .gradient import Gradient
+from .solve import LinearSolve
 
 
 @jax.tree_util.register_static
@@ -21,7 +22,7 @@ class Scan(Engine):
     """
 
     unroll: int = dataclasses.field(default=1, kw_only=True)
-    gradient: Gradient = dataclasses.field(default=Autodiff(), kw_only=True)
+    gradient: Gradient = dataclasses.field(default=LinearSolve(), kw_only=True)
 
     def __post_init__(self) -> None:
         positive("Scan", unroll=self.unroll)

@@ -5,22 +5,21 @@ contribute at t: a bidiagonal system. Substitution forwards is forward mode; sub
 back-propagation through time. b is one map over all times at once, so its transpose is one large product per weight, and the
 backward loop carries the state's cotangent alone.
 
-For a cell whose `update` is pointwise, J_t is the product of `recur` and of a few factors per unit, which one vectorised
-sweep computes for all times before the loop; other cells are differentiated by JAX inside it.
+J_t is JAX's own derivative of `update`, taken inside the loop at the known state, z and r, times that of `recur`.
 """
 
 import dataclasses
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
-from jax.extend.core import Literal
 
 from ..cell import Cell
-from ..checks import positive, select, vary_alike
+from ..checks import by_rows, positive, select, vary_alike
 from .engine import Sequence, Steps, restarted
 from .gradient import Autodiff, Gradient, substitute, tiled
 
@@ -30,15 +29,19 @@ from .gradient import Autodiff, Gradient, substitute, tiled
 class LinearSolve(Gradient):
     """Back-propagation as a linear solve, tile by tile of time, so that a tile's arrays stay in the cache.
 
-    Between the passes the states are kept, and a tile's z and r are computed again by large products; with `save="gates"` z
-    and r are kept too. States that are not differentiable throughout (noise keys) fall back to `Autodiff`.
+    `tile` is the number of steps in a tile; None: as many as keep its z within 1 MiB on a CPU (at least 8), all elsewhere;
+    with `save="states"` no more than a sixteenth of the sequence, so that the tile itself takes little.
+    `save="gates"` keeps z, r and the states between the passes; `"states"` keeps the states alone and computes z and r again
+    by large products: a half to a quarter of the memory for up to a tenth (Elman: a seventh) of the speed. States that are
+    not differentiable throughout (noise keys) fall back to `Autodiff`.
     """
 
-    tile: int = 8
-    save: str = "states"
+    tile: int | None = None
+    save: str = "gates"
 
     def __post_init__(self) -> None:
-        positive("LinearSolve", tile=self.tile)
+        if self.tile is not None:
+            positive("LinearSolve", tile=self.tile)
         if self.save not in ("states", "gates"):
             raise ValueError(f"LinearSolve: save is {self.save!r}; expected 'states' or 'gates'")
 
@@ -47,14 +50,27 @@ class LinearSolve(Gradient):
             return Autodiff().states(cell, params, state, initial, sequence, reverse=reverse, unroll=unroll)
 
         def part(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
-            steps = Steps(cell.project(params, sequence.xs), sequence.real, sequence.restart)
+            steps = Steps(by_rows(functools.partial(cell.project, params), sequence.xs), sequence.real, sequence.restart)
             steps = steps._replace(z=_named(steps.z, "gates"))
             states = _states(cell, self.save == "gates", reverse, unroll, params, state, initial, steps)
             return jax.tree.map(lambda a: a[0 if reverse else -1], states), states
 
         kept = jax.checkpoint_policies.save_only_these_names("states", *(["gates"] if self.save == "gates" else []))
         part = jax.checkpoint(part, policy=kept, prevent_cse=False)
-        return tiled(lambda s, q: part(params, s, initial, q), state, sequence, self.tile, reverse=reverse)
+        tile = self.tile or _tile(cell, params, sequence.xs)
+        if self.tile is None and self.save == "states":
+            tile = min(tile, max(8, sequence.xs.shape[0] // 16))
+        return tiled(lambda s, q: part(params, s, initial, q), state, sequence, tile, reverse=reverse)
+
+
+def _tile(cell: Cell, params: Any, xs: jax.Array) -> int:
+    """How many steps keep z within 1 MiB; rather a little fewer than leave a rest, which would be compiled apart."""
+    time = xs.shape[0]
+    if jax.default_backend() != "cpu" or not isinstance(time, int):
+        return time
+    step = jax.tree.leaves(jax.eval_shape(cell.project, params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)))
+    most = max(8, 2**20 // max(1, sum(z.size * z.dtype.itemsize for z in step)))
+    return next((n for n in range(min(most, time), most // 2, -1) if time % n == 0), most)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
@@ -77,62 +93,109 @@ def _(cell: Cell, gates: bool, reverse: bool, unroll: int, primals: Any, tangent
     _, (states, r) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
     states = _named(states, "states")
     before = restarted(_shift(state, states, reverse), initial, steps)
-    r = _named(r, "gates") if gates else cell.recur(params, before)
+    r = _named(r, "gates") if gates else by_rows(functools.partial(cell.recur, params), before)
 
-    def step(params: Any, before: Any, z: Any, r: Any) -> Any:
-        new = cell.update(params, before, z, r)
-        return new if steps.real is None else select(steps.real, new, before)
-
-    # What parameters and inputs contribute at each time, the state given; a restart contributes through `initial`.
+    # What parameters and inputs contribute at each time, the states given; a restart contributes through `initial`.
     dbefore = restarted(jax.tree.map(jnp.zeros_like, before), dinitial, steps)
-    dr = jax.jvp(cell.recur, (params, before), (dparams, dbefore))[1]
-    b = jax.jvp(step, (params, before, steps.z, r), (dparams, dbefore, dsteps.z, dr))[1]
-    local = Step(before, steps, _linearised(cell, params, before, steps.z, r))
-    push = functools.partial(_push, cell, params)
-    zeros = vary_alike(jax.tree.map(jnp.zeros_like, state), state)[0]
+    recur = lambda p, s: by_rows(functools.partial(cell.recur, p), s)
+    dr = jax.jvp(recur, (params, before), (dparams, dbefore))[1]
+    ds = jax.jvp(lambda p, s: _update(cell, p, s, steps, r), (params, before), (dparams, dbefore))[1]
+    at = At(before, steps, r)
 
+    # The unknowns: the state's tangent before the first step, and those of z, r and the state at each.
     def matvec(x: Any) -> Any:
-        return jax.tree.map(jnp.subtract, x, jax.vmap(push)(local, _shift(zeros, x, reverse)))
+        first, dz, dr, states = x
+        ds = _carried(at.steps, _shift(first, states, reverse))
+        rest = dr, states
+        given = jax.vmap(functools.partial(_dr, cell, params))(at, ds), jax.vmap(functools.partial(_ds, cell, params))(at, ds, dz, dr)
+        return first, dz, *jax.tree.map(jnp.subtract, rest, given)
 
     def solve(_: Any, b: Any) -> Any:
-        def body(x: Any, at: Any) -> tuple[Any, Any]:
-            x = jax.tree.map(jnp.add, push(at[0], x), at[1])
-            return x, x
+        def body(ds: Any, at_t: Any) -> tuple[Any, Any]:
+            at, dz, b_r, b_s = at_t
+            ds = _carried(at.steps, ds)
+            dr = jax.tree.map(jnp.add, _dr(cell, params, at, ds), b_r)
+            ds = jax.tree.map(jnp.add, _ds(cell, params, at, ds, dz, dr), b_s)
+            return ds, (dr, ds)
 
-        return lax.scan(body, zeros, (local, b), reverse=reverse)[1]
+        first, dz, b_r, b_s = b
+        return first, dz, *lax.scan(body, first, (at, dz, b_r, b_s), reverse=reverse)[1]
 
     def transpose_solve(_: Any, g: Any) -> Any:
-        def body(x: Any, at: Any) -> tuple[Any, Any]:
-            cotangent = lax.optimization_barrier(jax.tree.map(jnp.add, x, at[1]))
-            (x,) = jax.linear_transpose(functools.partial(push, at[0]), zeros)(cotangent)
-            return x, cotangent
+        recurrent = _transposed_once(params, rows=math.prod(jax.tree.leaves(state)[0].shape[:-1]))
+        shared = Shared()
 
-        return lax.scan(body, zeros, (local, g), reverse=not reverse)[1]
+        def body(ds: Any, at_t: Any) -> tuple[Any, Any]:
+            at, g_r, g_s = at_t
+            new = lax.optimization_barrier(jax.tree.map(jnp.add, ds, g_s))
+            update = functools.partial(_ds, cell, params, at)
+            ds, dz, dr = jax.linear_transpose(update, at.before, at.steps.z, at.r)(new)
+            distinct = lax.optimization_barrier(shared.pack((dz, dr)))
+            dr = jax.tree.map(jnp.add, shared.unpack(distinct)[1], g_r)
+            (past,) = jax.linear_transpose(functools.partial(_dr, cell, recurrent(), at), at.before)(dr)
+            return _carried(at.steps, jax.tree.map(jnp.add, ds, past)), (new, distinct)
 
-    first = -1 if reverse else 0
-    carried = push(jax.tree.map(lambda a: a[first], local), dstate)
-    b = jax.tree.map(lambda b, c: b.at[first].add(c), b, carried)
-    return states, lax.custom_linear_solve(matvec, b, solve, transpose_solve)
+        first, g_z, g_r, g_s = g
+        zeros = vary_alike(jax.tree.map(jnp.zeros_like, state), state)[0]
+        ds, (states, distinct) = lax.scan(body, zeros, (at, g_r, g_s), reverse=not reverse)
+        return *jax.tree.map(jnp.add, (ds, *shared.unpack(distinct)), (first, g_z, g_r)), states
+
+    # Its transpose wants all of b to depend on what is differentiated; through the barrier, all does.
+    b = lax.optimization_barrier((dstate, dsteps.z, dr, ds))
+    return states, lax.custom_linear_solve(matvec, b, solve, transpose_solve)[-1]
 
 
-class Step(NamedTuple):
-    """What a tangent meets at each step; leaves [time, *batch, ...], or [*batch, ...] for one step."""
+class At(NamedTuple):
+    """Where a step is linearised; leaves [time, *batch, ...], or [*batch, ...] for one step."""
 
     before: Any  # the state that the step starts from
     steps: Steps
-    update: Any  # the linearised update: see `_linearised`
+    r: Any  # recur(params, before)
 
 
-def _push(cell: Cell, params: Any, at: Step, ds: Any) -> Any:
-    """J_t ds."""
-    if at.steps.restart is not None:
-        ds = select(at.steps.restart, jax.tree.map(jnp.zeros_like, ds), ds)
-    r, dr = jax.jvp(lambda s: cell.recur(params, s), (at.before,), (ds,))
-    if at.update is None:
-        new = jax.jvp(lambda s, r: cell.update(params, s, at.steps.z, r), (at.before, r), (ds, dr))[1]
-    else:
-        new = at.update(ds, dr)
-    return new if at.steps.real is None else select(at.steps.real, new, ds)
+def _carried(steps: Steps, ds: Any) -> Any:
+    """What of the state's tangent reaches the step: nothing through a restart."""
+    return ds if steps.restart is None else select(steps.restart, jax.tree.map(jnp.zeros_like, ds), ds)
+
+
+def _update(cell: Cell, params: Any, before: Any, steps: Steps, r: Any) -> Any:
+    new = cell.update(params, before, steps.z, r)
+    return new if steps.real is None else select(steps.real, new, before)
+
+
+def _dr(cell: Cell, params: Any, at: At, ds: Any) -> Any:
+    """The tangent of r, from the state's."""
+    return jax.jvp(lambda s: cell.recur(params, s), (at.before,), (ds,))[1]
+
+
+def _ds(cell: Cell, params: Any, at: At, ds: Any, dz: Any, dr: Any) -> Any:
+    """The tangent of the new state, from those of the old one, z and r."""
+    update = lambda s, z, r: _update(cell, params, s, at.steps._replace(z=z), r)
+    return jax.jvp(update, (at.before, at.steps.z, at.r), (ds, dz, dr))[1]
+
+
+class Shared:
+    """Stacks an array once that occurs twice in a tree, as the cotangents of z and r do where a cell adds the two."""
+
+    def pack(self, tree: Any) -> list[jax.Array]:
+        leaves, self.structure = jax.tree.flatten(tree)
+        distinct = {id(leaf): leaf for leaf in leaves}
+        self.places = [list(distinct).index(id(leaf)) for leaf in leaves]
+        return list(distinct.values())
+
+    def unpack(self, distinct: list[jax.Array]) -> Any:
+        return jax.tree.unflatten(self.structure, [distinct[place] for place in self.places])
+
+
+def _transposed_once(params: Any, rows: int) -> Any:
+    """`params` again, for a loop that multiplies by their transposes: transposed once, before it.
+
+    A product that contracts the weight's last axis is 1.2 to 3 times as slow in a loop; a lone row is the exception.
+    """
+    if rows == 1:
+        return lambda: params
+    turned = lax.optimization_barrier(jax.tree.map(lambda w: w.swapaxes(-1, -2) if w.ndim > 1 else w, params))
+    return lambda: jax.tree.map(lambda w: w.swapaxes(-1, -2) if w.ndim > 1 else w, turned)
 
 
 def _shift(first: Any, states: Any, reverse: bool) -> Any:
@@ -140,69 +203,3 @@ def _shift(first: Any, states: Any, reverse: bool) -> Any:
     if reverse:
         return jax.tree.map(lambda a, s: jnp.concatenate([s[1:], a[None]]), first, states)
     return jax.tree.map(lambda a, s: jnp.concatenate([a[None], s[:-1]]), first, states)
-
-
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["factors"], meta_fields=["inputs", "structure"])
-@dataclasses.dataclass(frozen=True)
-class Pointwise:
-    """A pointwise linear map from (ds, dr) to ds: for each output the inputs that it depends on, and a factor for each."""
-
-    factors: tuple[tuple[jax.Array, ...], ...]  # [..., hidden], or [..., blocks, hidden] for an input of several blocks
-    inputs: tuple[tuple[int, ...], ...]
-    structure: Any
-
-    def __call__(self, ds: Any, dr: Any) -> Any:
-        leaves = jax.tree.leaves((ds, dr))
-        outputs = []
-        for factors, inputs in zip(self.factors, self.inputs, strict=True):
-            terms = [_scaled(factor, leaves[index]) for factor, index in zip(factors, inputs, strict=True)]
-            outputs.append(functools.reduce(jnp.add, terms))
-        return jax.tree.unflatten(self.structure, outputs)
-
-
-def _scaled(factor: jax.Array, tangent: jax.Array) -> jax.Array:
-    # A sum over a blocks axis, since its transpose is one broadcast product; that of slices is padding and adding.
-    return factor * tangent if factor.ndim == tangent.ndim else (factor * tangent.reshape(factor.shape)).sum(-2)
-
-
-def _linearised(cell: Cell, params: Any, state: Any, z: Any, r: Any) -> Pointwise | None:
-    """`update` linearised around all times at once; None where it is not pointwise."""
-    if not cell.pointwise:
-        return None
-    inputs, structure = jax.tree.flatten((state, r))
-
-    def update(*inputs: jax.Array) -> list[jax.Array]:
-        state, r = jax.tree.unflatten(structure, inputs)
-        return jax.tree.leaves(cell.update(params, state, z, r))
-
-    outputs, linear = jax.linearize(update, *inputs)
-    depends = _dependence(jax.make_jaxpr(update)(*inputs).jaxpr)
-    factors: list[list[jax.Array]] = [[] for _ in outputs]
-    used: list[list[int]] = [[] for _ in outputs]
-    zeros = [jnp.zeros_like(a) for a in inputs]
-    for index, a in enumerate(inputs):
-        users = [o for o, on in enumerate(depends) if index in on]
-        hidden = outputs[users[0]].shape[-1] if users else a.shape[-1]
-        blocks = a.shape[-1] // hidden
-        columns = []
-        for block in range(blocks):
-            ones = jnp.zeros_like(a).at[..., block * hidden : (block + 1) * hidden].set(1)
-            tangents = vary_alike([*zeros[:index], ones, *zeros[index + 1 :]], a)[0]
-            columns.append(linear(*tangents))
-        for o in users:
-            used[o].append(index)
-            factors[o].append(columns[0][o] if blocks == 1 else jnp.stack([column[o] for column in columns], -2))
-    return Pointwise(tuple(map(tuple, factors)), tuple(map(tuple, used)), jax.tree.structure(state))
-
-
-def _dependence(jaxpr: Any) -> list[set[int]]:
-    """For each output of a program the inputs it may depend on."""
-    found = {variable: {index} for index, variable in enumerate(jaxpr.invars)}
-
-    def of(variable: Any) -> set[int]:
-        return set() if isinstance(variable, Literal) else found.get(variable, set())
-
-    for equation in jaxpr.eqns:
-        together = set().union(*map(of, equation.invars))
-        found |= dict.fromkeys(equation.outvars, together)
-    return [of(variable) for variable in jaxpr.outvars]
