@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.2, "float16": 0.05}
 """Largest distance from the float64 reference, relative to its norm; a wrong gate is off by about 1. In bfloat16 the
@@ -68,7 +68,7 @@ def matrix_rates(size: int = 2048, repeats: int = 7) -> dict[str, float]:
     """Best FLOP per second of float32 products of `size` x `size`, on one device and on all at once."""
     rates = {}
     for name, devices in (("one device", jax.local_devices()[:1]), ("all devices", jax.local_devices())):
-        mesh = jax.make_mesh((len(devices),), ("device",), devices=devices)
+        mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,), devices=devices)
         each = NamedSharding(mesh, PartitionSpec("device"))
         a = jax.device_put(np.ones((len(devices), size, size), np.float32), each)
         product = jax.jit(jax.shard_map(jnp.matmul, mesh=mesh, in_specs=PartitionSpec("device"), out_specs=each.spec))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jrnn
@@ -44,16 +44,17 @@ class JaxLayer:
     def program(self, mode: str, data: Data) -> Program:
         """Compiled ahead of time."""
         run = self.apply if mode == "forward" else self._gradients
-        axes = P(None, "batch")  # of inputs, outputs and cotangents
-        devices = jax.local_devices() if self.sharded else jax.local_devices()[:1]
-        mesh = jax.make_mesh((len(devices),), ("batch",), devices=devices)
-        if self.sharded:
-            inputs = (P(), axes) if mode == "forward" else (P(), axes, axes)
-            run = jax.shard_map(run, mesh=mesh, in_specs=inputs, out_specs=axes if mode == "forward" else (P(), axes))
-        weights = jax.device_put(self.convert(data.params), NamedSharding(mesh, P()))
         sequences = (data.xs,) if mode == "forward" else (data.xs, data.cotangent)
-        sequences = [np.ascontiguousarray(self._layout(a)) for a in sequences]
-        arguments = (weights, *jax.device_put(sequences, NamedSharding(mesh, axes)))
+        arguments = (self.convert(data.params), *(np.ascontiguousarray(self._layout(a)) for a in sequences))
+        devices = jax.local_devices() if self.sharded else jax.local_devices()[:1]
+        if self.sharded:
+            mesh = jax.make_mesh((len(devices),), ("batch",), axis_types=(AxisType.Auto,), devices=devices)
+            inputs = (P(), *[P(None, "batch")] * len(sequences))
+            outputs = P(None, "batch") if mode == "forward" else (P(), P(None, "batch"))
+            run = jax.shard_map(run, mesh=mesh, in_specs=inputs, out_specs=outputs)
+            arguments = jax.device_put(arguments, tuple(NamedSharding(mesh, spec) for spec in inputs))
+        else:
+            arguments = jax.device_put(arguments, devices[0])
         before = time.perf_counter()
         compiled = jax.jit(run).lower(*arguments).compile()
         seconds = time.perf_counter() - before
@@ -129,7 +130,8 @@ def flax_nnx(function: str, cell: Any, dtype: str) -> JaxLayer | None:
         return {"cell": {biased: {"kernel": kernels[biased], "bias": p.b}, other: {"kernel": kernels[other]}}}
 
     def apply(weights: Any, xs: jax.Array) -> jax.Array:
-        return nnx.merge(graph, nnx.State(weights), rest)(xs)
+        fresh = jax.tree.map(lambda a: a, rest)  # of this trace
+        return nnx.merge(graph, nnx.State(weights), fresh)(xs)
 
     return JaxLayer(apply=apply, convert=convert, lacks=("b_n",))
 
