@@ -1,13 +1,20 @@
-"""Times of several programs, interleaved in one process; the machine's rate of matrix products."""
+"""Times of several programs, interleaved in one process; the machine, and its rate of matrix products."""
 
+import importlib.metadata
+import platform
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from experiments.run import cores
+
+PACKAGES = ("jrnn", "jax", "jaxlib", "numpy", "torch", "flax", "dm-haiku", "equinox", "keras")
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.2, "float16": 0.05}
 """Largest distance from the float64 reference, relative to its norm; a wrong gate is off by about 1. In bfloat16 the
@@ -53,14 +60,15 @@ def interleave(programs: Mapping[str, Program], *, rounds: int, seconds: float, 
     before = time.perf_counter()
     for name in order:
         programs[name].call()
-    once = time.perf_counter() - before
+    once = max(time.perf_counter() - before, 1e-9)
     rng, times = np.random.default_rng(seed), {name: [] for name in order}
     for _ in range(max(min(rounds, int(seconds / once)), min(rounds, 5))):
         rng.shuffle(order)
         for name in order:
             before = time.perf_counter()
-            programs[name].call()
+            out = programs[name].call()
             times[name].append(time.perf_counter() - before)
+            del out  # not in the time
     return times
 
 
@@ -76,3 +84,27 @@ def matrix_rates(size: int = 2048, repeats: int = 7) -> dict[str, float]:
         best = min(interleave({name: program}, rounds=repeats, seconds=60, seed=0)[name])
         rates[name] = 2 * size**3 * len(devices) / best
     return rates
+
+
+def machine() -> dict[str, Any]:
+    """What the times depend on."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "processor": _processor(),
+        "cores": cores(),
+        "devices": f"{jax.local_device_count()} JAX devices ({jax.local_devices()[0].device_kind})",
+        "system": platform.platform(),
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def _processor() -> str:
+    """The CPU's name; Linux alone tells it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -103,7 +103,7 @@ ENGINES: dict[str, jrnn.Engine] = {
 }
 
 
-def ours(cell: jrnn.Cell, *, sharded: bool = False, **engine: jrnn.Engine) -> JaxLayer:
+def ours(cell: jrnn.Cell, *, sharded: bool = False, **engine: Any) -> JaxLayer:
     """`jrnn.unroll`, with its default engine or another."""
     return JaxLayer(apply=lambda params, xs: jrnn.unroll(cell, params, xs, **engine)[1], sharded=sharded)
 
@@ -120,8 +120,12 @@ def flax_nnx(function: str, cell: Any, dtype: str) -> JaxLayer | None:
     cells = {"elman": nnx.SimpleCell, "lstm": nnx.OptimizedLSTMCell, "gru": nnx.GRUCell}
     if function not in cells:
         return None
-    kind = jnp.dtype(dtype)
-    inner = cells[function](cell.input_size, cell.hidden_size, dtype=kind, param_dtype=kind, rngs=nnx.Rngs(0))
+    kind, zeros = (
+        jnp.dtype(dtype),
+        nnx.initializers.zeros_init(),
+    )  # the default takes a QR, which bfloat16 does not have
+    options = {"dtype": kind, "param_dtype": kind, "recurrent_kernel_init": zeros, "rngs": nnx.Rngs(0)}
+    inner = cells[function](cell.input_size, cell.hidden_size, **options)
     graph, _, rest = nnx.split(nnx.RNN(inner, time_major=True, rngs=nnx.Rngs(0)), nnx.Param, ...)
 
     def convert(p: Any) -> Any:
@@ -129,7 +133,7 @@ def flax_nnx(function: str, cell: Any, dtype: str) -> JaxLayer | None:
         kernels = {"dense_i": p.w_x, "dense_h": p.w_h}
         return {"cell": {biased: {"kernel": kernels[biased], "bias": p.b}, other: {"kernel": kernels[other]}}}
 
-    def apply(weights: Any, xs: jax.Array) -> jax.Array:
+    def apply(weights: Any, xs: jax.Array) -> Any:
         fresh = jax.tree.map(lambda a: a, rest)  # of this trace
         return nnx.merge(graph, nnx.State(weights), fresh)(xs)
 
@@ -176,7 +180,7 @@ def haiku(function: str, cell: Any, dtype: str) -> JaxLayer | None:
     if function not in cores:
         return None
 
-    def run(xs: jax.Array) -> jax.Array:
+    def run(xs: jax.Array) -> Any:
         core = cores[function]()
         state = jax.tree.map(lambda a: a.astype(xs.dtype), core.initial_state(xs.shape[1]))
         return hk.dynamic_unroll(core, xs, state)[0]
@@ -235,7 +239,7 @@ def keras(function: str, cell: Any, dtype: str) -> JaxLayer | None:
     layers = {"elman": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
     if function not in layers:
         return None
-    layer = layers[function](cell.hidden_size, return_sequences=True, dtype=dtype)
+    layer = layers[function](cell.hidden_size, return_sequences=True, dtype=dtype, recurrent_initializer="zeros")
     layer.build((None, None, cell.input_size))
     fixed = [variable.value for variable in layer.non_trainable_variables]
 
@@ -265,7 +269,8 @@ def cudnn(function: str, cell: Any, dtype: str) -> JaxLayer | None:
         batch, time, size = xs.shape
         zero = jnp.zeros((1, batch, cell.hidden_size), xs.dtype)
         lengths = jnp.full(batch, time, jnp.int32)
-        return rnn.lstm(xs, zero, zero, weights, lengths, size, cell.hidden_size, 1, 0.0, False)[0]
+        lstm: Any = rnn.lstm
+        return lstm(xs, zero, zero, weights, lengths, size, cell.hidden_size, 1, 0.0, False)[0]
 
     return JaxLayer(apply=apply, convert=convert, batch_first=True)
 

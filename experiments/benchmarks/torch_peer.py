@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -68,7 +69,8 @@ def pytorch(function: str, cell: Any, dtype: str) -> TorchLayer | None:
     if function not in nets:
         return None
     options = {"proj_size": cell.proj_size} if function == "projected_lstm" else {}
-    options |= {"device": "cuda" if torch.cuda.is_available() else "cpu", "dtype": getattr(torch, dtype)}
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    options |= {"device": device, "dtype": getattr(torch, dtype)}
     return TorchLayer(nets[function](cell.input_size, cell.hidden_size, **options), gru=function == "gru")
 
 

@@ -9,10 +9,9 @@ import itertools
 import json
 import os
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -21,12 +20,11 @@ import tyro
 from experiments.run import Run, RunConfig, console, explained, open_run, use_all_cores, write_json
 
 from . import measure, report
-from .peers import ENGINES, JAX_PEERS, JaxLayer, ours
+from .peers import ENGINES, JAX_PEERS, ours
 from .textbook import FUNCTIONS, Data, draw, flop, reference, variant
 
 NAME = "benchmarks.unroll"
 PEERS = (*JAX_PEERS, "pytorch")
-HIDDEN = tuple[Annotated[int, tyro.conf.arg(metavar="INT")], ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +84,7 @@ class Point(NamedTuple):
 
 
 QUICK = (
-    ("lstm", 64, 8, 128, "float32"),
+    ("lstm", 64, 8, 512, "float32"),
     ("lstm", 128, 1, 128, "float32"),
     ("lstm", 128, 32, 128, "float32"),
     ("lstm", 128, 32, 128, "bfloat16"),
@@ -128,7 +126,7 @@ def rows(config: Config, cell: str, hidden: int, batch: int, dtype: str, broken:
             if layer is not None:
                 function = layer.function or cell
                 functions.setdefault(function, f"jrnn ({function})")
-                yield Row(name, "torch" if name == "pytorch" else "jax", layer, function, functions[function])
+                yield Row(name, kind_of(name), layer, function, functions[function])
     for function, name in functions.items():
         yield Row(name, "jrnn", ours(FUNCTIONS[function].cell(hidden)), function, name)
     for engine in config.engines:
@@ -137,6 +135,10 @@ def rows(config: Config, cell: str, hidden: int, batch: int, dtype: str, broken:
     devices = jax.local_device_count()
     if devices > 1 and batch % devices == 0:
         yield Row("jrnn sharded", "jrnn", ours(FUNCTIONS[cell].cell(hidden), sharded=True), cell, "jrnn")
+
+
+def kind_of(peer: str) -> str:
+    return "torch" if peer == "pytorch" else "jax"
 
 
 def build(name: str, cell: str, hidden: int, dtype: str) -> Any:
@@ -183,18 +185,20 @@ def run_grid(run: Run, config: Config, result: dict[str, Any]) -> None:
     settings = grid(config)
     total = len(settings) * len(config.modes)
     for setting in settings:
-        points = [point for mode in config.modes if (point := Point(*setting, mode)) not in done]
+        points = [point for mode in config.modes if (point := Point._make((*setting, mode))) not in done]
         if not points:
             continue
         cell, hidden, batch, steps, dtype = setting
-        data = draw(cell, hidden=hidden, batch=batch, time=steps, dtype=np.dtype(jax.numpy.dtype(dtype)), seed=config.seed)
+        data = draw(
+            cell, hidden=hidden, batch=batch, time=steps, dtype=np.dtype(jax.numpy.dtype(dtype)), seed=config.seed
+        )
         broken: dict[str, str] = {}
         candidates = list(rows(config, cell, hidden, batch, dtype, broken))
         references = {f: reference(f, variant(f, data)) for f in {row.function for row in candidates}}
         for point in points:
             before = time.perf_counter()
             found = measured(config, point, candidates, data, references)
-            found |= {name: {"kind": "peer", "failed": why} for name, why in broken.items()}
+            found |= {name: {"kind": kind_of(name), "failed": why} for name, why in broken.items()}
             record = {**point._asdict(), "flop": flop(cell, data, point.mode), "rows": found}
             result["points"].append(record)
             result["seconds"] += time.perf_counter() - before
@@ -208,7 +212,7 @@ def main(arguments: list[str] | None = None) -> None:
     with explained():
         run, config = open_run(NAME, Config, arguments)
         path = run.directory / "result.json"
-        machine = report.machine()
+        machine = measure.machine()
         if config.resume and path.exists():
             result = json.loads(path.read_text())
             if result["machine"] != machine:
@@ -218,9 +222,11 @@ def main(arguments: list[str] | None = None) -> None:
             result = {"machine": machine, "rates": rates, "seconds": 0.0, "points": []}
         run.start()
         console.print(f"{machine['processor']}, {machine['devices']}; run directory: {run.directory}")
-        run_grid(run, config, result)
-        report.write(run.directory, result)
-        console.print((run.directory / "grid.md").read_text().split("\n## The whole grid")[0])
+        try:
+            run_grid(run, config, result)
+        finally:  # what there is of an interrupted run too
+            report.write(run.directory, result)
+        console.print("\n".join(report.summary(result)), markup=False)
 
 
 if __name__ == "__main__":
