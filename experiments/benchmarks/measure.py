@@ -17,8 +17,8 @@ from experiments.run import cores
 PACKAGES = ("jrnn", "jax", "jaxlib", "numpy", "torch", "flax", "dm-haiku", "equinox", "keras")
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.2, "float16": 0.05}
-"""Largest distance from the float64 reference, relative to its norm; a wrong gate is off by about 1. In bfloat16 the
-weights' gradients, summed step by step over 512 steps, lose this much."""
+"""Largest distance from the float64 reference, relative to its norm; a wrong gate is off by about 1. In bfloat16 gradients
+over 512 steps are 0.03 off, with ReLU 0.065."""
 TF32 = 1e-2
 """In place of float32's on a GPU, where JAX and cuDNN multiply float32 with 10 bits of mantissa by default."""
 
