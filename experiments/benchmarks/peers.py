@@ -147,8 +147,9 @@ def flax_linen(function: str, cell: Any, dtype: str) -> JaxLayer | None:
     cells = {"elman": linen.SimpleCell, "lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell}
     if function not in cells:
         return None
-    kind = jnp.dtype(dtype)
-    layer = linen.RNN(cells[function](cell.hidden_size, dtype=kind, param_dtype=kind), time_major=True)
+    kind, zeros = jnp.dtype(dtype), linen.initializers.zeros_init()
+    inner = cells[function](cell.hidden_size, dtype=kind, param_dtype=kind, recurrent_kernel_init=zeros)
+    layer = linen.RNN(inner, time_major=True)
 
     def convert(p: Any) -> Any:
         if function == "elman":

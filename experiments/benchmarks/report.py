@@ -11,6 +11,7 @@ Point = Mapping[str, Any]
 Against = Callable[[Point, str], float | None]  # (point, statistic) -> ratio
 
 COLORS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#e8c61c")  # viridis: small to large
+MARKERS = {"float32": "o", "bfloat16": "x", "float16": "+"}
 
 
 def over(point: Point, name: str, base: str, statistic: str) -> float | None:
@@ -231,7 +232,7 @@ def draw(path: Path, points: Sequence[Point]) -> None:
     hidden = sorted({point["hidden"] for point in points})
     color = dict(zip(hidden, itertools.cycle(COLORS if len(hidden) > 1 else COLORS[2:])))
     lines = lines_of(points)
-    size = (1.6 + 3.0 * len(cells), 1.4 + (0.6 + 0.32 * len(lines)) * len(modes))
+    size = (max(1.6 + 3.0 * len(cells), 7.0), 1.4 + (0.6 + 0.32 * len(lines)) * len(modes))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(modes), len(cells), squeeze=False, sharex=True, sharey=True)
     for (row, mode), (column, cell) in itertools.product(enumerate(modes), enumerate(cells)):
@@ -241,7 +242,7 @@ def draw(path: Path, points: Sequence[Point]) -> None:
             ratios = [(point, value) for point in here if (value := against(point, "median")) is not None]
             for point, value in ratios:
                 shift = 0.5 * (hidden.index(point["hidden"]) + 0.5) / len(hidden) - 0.25
-                marker = "o" if point["dtype"] == "float32" else "x"
+                marker = MARKERS[point["dtype"]]
                 axes.plot(value, height + shift, marker, color=color[point["hidden"]], markersize=4, alpha=0.8)
             if middle := mean(value for _, value in ratios):
                 axes.plot([middle, middle], [height - 0.38, height + 0.38], color="black", linewidth=1.5)
@@ -255,7 +256,7 @@ def draw(path: Path, points: Sequence[Point]) -> None:
             axes.set_xlabel("peer's time / jrnn's")
     panels[0][0].invert_yaxis()
     legend(figure, color, sorted({point["dtype"] for point in points}, reverse=True))
-    figure.suptitle("Right of the red line jrnn is faster; bars are geometric means", fontsize=11)
+    figure.suptitle("Right of the red line jrnn is faster; bars: geometric means", fontsize=11)
     partial = path.with_suffix(".partial")
     figure.savefig(partial, format="png", dpi=110)
     partial.replace(path)
@@ -280,7 +281,5 @@ def legend(figure: Any, color: Mapping[int, str], dtypes: Sequence[str]) -> None
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=c, marker="s", linestyle="", label=f"H={h}") for h, c in color.items()]
-    for dtype in dtypes:
-        marker = "o" if dtype == "float32" else "x"
-        handles.append(Line2D([], [], color="black", marker=marker, linestyle="", label=dtype))
+    handles += [Line2D([], [], color="black", marker=MARKERS[dtype], linestyle="", label=dtype) for dtype in dtypes]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
