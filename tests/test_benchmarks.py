@@ -13,7 +13,7 @@ from test_oracle_numpy import sigma
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
 
 from experiments.benchmarks import measure, report, textbook, unroll
-from experiments.benchmarks.peers import JaxLayer, ours
+from experiments.benchmarks.peers import JaxLayer, cudnn_weights, ours
 
 CELLS = ("elman", "lstm", "gru", "projected_lstm")
 SMALL = {"hidden": 4, "batch": 2, "time": 3}
@@ -87,6 +87,18 @@ def test_a_library_without_the_layer_has_no_peer(name):
             assert unroll.build(name, cell, SMALL["hidden"], "float32") is None
         except ImportError as error:
             pytest.skip(str(error))
+
+
+def test_the_weights_of_cudnn_are_those_of_the_reference_that_jax_keeps_for_it():
+    """Which runs without a GPU."""
+    from jax.experimental import rnn
+
+    data, want = small("lstm")
+    size, batch, time = SMALL["hidden"], SMALL["batch"], SMALL["time"]
+    weights = rnn.unpack_lstm_weights(cudnn_weights(data.params), size, size, 1, False)
+    zero, lengths = np.zeros((1, batch, size), np.float32), np.full(batch, time, np.int32)
+    ys = rnn.lstm_ref(np.swapaxes(data.xs, 0, 1), zero, zero, *weights, lengths, size, size, 1, 0.0, False)[0]
+    np.testing.assert_allclose(np.swapaxes(ys, 0, 1), want["forward"]["ys"], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name, cells in HAVE.items() if "lstm" in cells])

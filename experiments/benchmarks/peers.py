@@ -263,9 +263,6 @@ def cudnn(function: str, cell: Any, dtype: str) -> JaxLayer | None:
         return None
     from jax.experimental import rnn
 
-    def convert(p: Any) -> Any:
-        return jnp.concatenate([p.w_x.T.ravel(), p.w_h.T.ravel(), p.b, jnp.zeros_like(p.b)])
-
     def apply(weights: Any, xs: jax.Array) -> jax.Array:
         batch, time, size = xs.shape
         zero = jnp.zeros((1, batch, cell.hidden_size), xs.dtype)
@@ -273,7 +270,12 @@ def cudnn(function: str, cell: Any, dtype: str) -> JaxLayer | None:
         lstm: Any = rnn.lstm
         return lstm(xs, zero, zero, weights, lengths, size, cell.hidden_size, 1, 0.0, False)[0]
 
-    return JaxLayer(apply=apply, convert=convert, batch_first=True)
+    return JaxLayer(apply=apply, convert=cudnn_weights, batch_first=True)
+
+
+def cudnn_weights(p: Any) -> Any:
+    """One vector: PyTorch's matrices, then its two biases."""
+    return jnp.concatenate([p.w_x.T.ravel(), p.w_h.T.ravel(), p.b, jnp.zeros_like(p.b)])
 
 
 JAX_PEERS: dict[str, Callable[[str, Any, str], JaxLayer | None]] = {

@@ -34,6 +34,8 @@ class Config(RunConfig):
     data_dir: tyro.conf.Suppress[Path | None] = None
     keep: tyro.conf.Suppress[int] = 2
 
+    seed: int = 0
+    """Of weights, inputs and the order of the calls."""
     quick: bool = False
     """About a dozen representative points, of those that the options below leave."""
     cells: tuple[Literal["elman", "lstm", "gru", "projected_lstm"], ...] = ("elman", "lstm", "gru", "projected_lstm")
@@ -203,7 +205,9 @@ def run_grid(run: Run, config: Config, result: dict[str, Any]) -> None:
             result["points"].append(record)
             result["seconds"] += time.perf_counter() - before
             write_json(run.directory / "result.json", result)
-            console.print(f"[{len(result['points'])}/{total}] {point}: {report.one_line(record)}")
+            line = f"[{len(result['points'])}/{total}] {point}: {report.one_line(record)}"
+            console.print(line, markup=False)
+        jax.clear_caches()  # nothing of it is run again
 
 
 def main(arguments: list[str] | None = None) -> None:
