@@ -109,8 +109,8 @@ class WholeStep(Cell[Any, FlaxState]):
     """A cell known only by its whole step, `(carry, x) -> (carry, y)`: nothing leaves the loop, and y is part of the state."""
 
     @abc.abstractmethod
-    def call(self, params: Any, carry: Any, x: jax.Array) -> tuple[Any, jax.Array]:
-        """One step of the Flax cell."""
+    def call(self, params: Any, carry: Any, x: jax.Array) -> Any:
+        """One step of the Flax cell: (carry, y)."""
 
     @abc.abstractmethod
     def initial_carry(self, params: Any, batch: tuple[int, ...], key: jax.Array) -> Any:

@@ -67,9 +67,12 @@ class RNN(nn.Module):
         layer = common.as_layer(self.cell)
         params = _params(self, layer, whole=not _several(layer))
         time_major = self.time_major if time_major is None else time_major
-        key = None
-        if common.draws(layer) and not nn.merge_param("deterministic", self.deterministic, deterministic):
-            key = self.make_rng("dropout")
+        deterministic = self.deterministic if deterministic is None else deterministic
+        if deterministic is None and common.draws(layer):
+            raise ValueError(
+                f"deterministic is given neither to RNN nor in the call; {layer} has dropout or noise: expected True or False"
+            )
+        key = self.make_rng("dropout") if common.draws(layer) and not deterministic else None
         if initial_carry is None and init_key is not None:
             initial_carry = layer.initial_state(params, common.batch_of(inputs, time_major), init_key)
         carry, outputs = common.run(
@@ -135,20 +138,21 @@ class FlaxCell(common.WholeStep):
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.RNNCellBase) or self.module.num_feature_axes != 1:
             raise TypeError(
-                f"module is a {type(self.module).__name__}; expected an nn.RNNCellBase with one feature axis, such as nn.LSTMCell(64)"
+                f"module is a {type(self.module).__name__}; expected an nn.RNNCellBase with one feature axis, such as "
+                "nn.LSTMCell(64)"
             )
         # A module made inside another's `__call__` belongs to that one, and its scope would end up in a constant.
         object.__setattr__(self, "module", self.module.clone(parent=None, name=None))
         super().__post_init__()
 
     def init(self, key: jax.Array) -> Any:
-        x = jnp.zeros(self.input_size, getattr(self.module, "param_dtype", None))
+        x = jnp.zeros(self.input_size, getattr(self.module, "param_dtype", jnp.float32))
         variables = self.module.init(key, self.initial_carry(None, (), key), x)
         if set(variables) != {"params"}:
             raise ValueError(f"{self.module} has the variable collections {sorted(variables)}; expected params alone")
         return variables["params"]
 
-    def call(self, params: Any, carry: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+    def call(self, params: Any, carry: Any, x: jax.Array) -> Any:
         return self.module.apply({"params": params}, carry, x)
 
     def initial_carry(self, params: Any, batch: tuple[int, ...], key: jax.Array) -> Any:
@@ -178,23 +182,27 @@ def _several(layer: Layer) -> bool:
 
 def _named(params: Any) -> Any:
     """NamedTuples and tuples as dictionaries: fields by their names, entries as layers_0, layers_1, ..."""
-    if isinstance(params, tuple):
-        return {name: _named(value) for name, value in zip(_names(params), params, strict=True) if value is not None}
-    return params
+    names = _names(params)
+    return params if names is None else {name: _named(value) for name, value in names.items() if value is not None}
 
 
 def _unnamed(shapes: Any, tree: Any) -> Any:
     """The inverse of `_named`, in the structure of `shapes`."""
-    if not isinstance(shapes, tuple):
+    names = _names(shapes)
+    if names is None:
         return tree
-    missing = [
-        name for name, value in zip(_names(shapes), shapes, strict=True) if value is not None and name not in tree
-    ]
+    missing = [name for name, value in names.items() if value is not None and name not in tree]
     if missing:
-        raise ValueError(f"params lacks {missing}; it has {sorted(tree)}, expected {_names(shapes)}")
-    values = [_unnamed(v, tree.get(name)) for name, v in zip(_names(shapes), shapes, strict=True)]
-    return type(shapes)(*values) if hasattr(shapes, "_fields") else tuple(values)
+        raise ValueError(f"params lacks {missing}; it has {sorted(tree)}, expected {sorted(names)}")
+    values = {name: None if value is None else _unnamed(value, tree[name]) for name, value in names.items()}
+    if isinstance(shapes, dict):
+        return values
+    return type(shapes)(**values) if hasattr(shapes, "_fields") else tuple(values.values())
 
 
-def _names(params: Any) -> list[str]:
-    return list(getattr(params, "_fields", [f"layers_{index}" for index in range(len(params))]))
+def _names(params: Any) -> dict[str, Any] | None:
+    """The parts of a container by name; None for an array."""
+    if isinstance(params, tuple):
+        fields = getattr(params, "_fields", [f"layers_{index}" for index in range(len(params))])
+        return dict(zip(fields, params, strict=True))
+    return params if isinstance(params, dict) else None

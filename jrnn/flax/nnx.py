@@ -96,6 +96,10 @@ class RNN(nnx.Module):
         )
         return (carry, outputs) if (self.return_carry if return_carry is None else return_carry) else outputs
 
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """What `nnx.view(model, deterministic=...)` calls."""
+        self.deterministic = self.deterministic if deterministic is None else deterministic
+
     def params(self) -> Any:
         """The parameters as the layer takes them: `layer.apply(rnn.params(), xs)`."""
         shapes = _shapes(self.layer)
@@ -159,7 +163,7 @@ class FlaxCell(common.WholeStep):
     def init(self, key: jax.Array) -> Any:
         return nnx.to_pure_dict(nnx.state(self._make(key), nnx.Param))
 
-    def call(self, params: Any, carry: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+    def call(self, params: Any, carry: Any, x: jax.Array) -> Any:
         return self._with(params)(carry, x)
 
     def initial_carry(self, params: Any, batch: tuple[int, ...], key: jax.Array) -> Any:
