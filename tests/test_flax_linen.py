@@ -84,25 +84,28 @@ def hidden_first(carry):
 def test_outputs_are_those_of_flax(name):
     theirs, ours = both(name)
     same(ours(X), theirs(X))
-    same(ours(X, reverse=True), theirs(X, reverse=True))
 
 
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ("constructor", {"time_major": True, "reverse": True}),
+        ("constructor", {"reverse": True, "keep_order": True}),
+        ("call", {"time_major": True}),
+        ("call", {"reverse": True}),
+        ("call", {"time_major": True, "reverse": True, "keep_order": True}),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "lengths"])
-@pytest.mark.parametrize("order", [{}, {"reverse": True}, {"reverse": True, "keep_order": True}], ids=str)
-@pytest.mark.parametrize("given", ["constructor", "call"])
-@pytest.mark.parametrize("time_major", [False, True], ids=["batch-major", "time-major"])
-def test_every_option_is_that_of_flax(time_major, given, order, lengths):
-    options = order | {"time_major": time_major, "return_carry": True}
-    opposite = {name: not value for name, value in options.items()}
-    theirs, ours = both(**(options if given == "constructor" else opposite))
+def test_every_option_is_that_of_flax(lengths, given, options):
+    """What the call says prevails: there the constructor says the opposite of each."""
+    options = {"time_major": False, "reverse": False, "keep_order": False, "return_carry": True} | options
+    theirs, ours = both(**(options if given == "constructor" else {n: not v for n, v in options.items()}))
     call = {} if given == "constructor" else options
-    x = jnp.swapaxes(X, 0, 1) if time_major else X
-    if given == "call":
-        # What the constructor says differs, and so does the result if the call does not prevail.
-        assert not isinstance(ours(x, return_carry=False), tuple)
+    x, real = (jnp.swapaxes(X, 0, 1), REAL.T) if options["time_major"] else (X, REAL)
     (want, zs), (carry, ys) = theirs(x, seq_lengths=lengths, **call), ours(x, seq_lengths=lengths, **call)
     if lengths is not None:
-        real = REAL.T if time_major else REAL
         assert not np.any(ys[~real])
         zs = jnp.where(real[..., None], zs, 0)
     same((carry, ys), (hidden_first(want), zs))
@@ -367,9 +370,6 @@ def test_a_cell_in_flax_own_rnn(name):
 
 
 def test_a_state_that_depends_on_parameters_is_refused():
-    class Learned(Cell):
-        pass
-
     @jax.tree_util.register_static
     class FromBias(type(CELLS["lstm"])):
         def initial_state(self, params, batch=(), key=None):
@@ -378,7 +378,7 @@ def test_a_state_that_depends_on_parameters_is_refused():
 
     cell = FromBias(INPUT, HIDDEN)
     with pytest.raises(TypeError, match=r"depends on its parameters.*jrnn\.flax\.linen\.RNN"):
-        nn.RNN(Learned(cell)).init(key(0), X)
+        nn.RNN(Cell(cell)).init(key(0), X)
     assert RNN(cell).init_with_output(key(0), X)[0].shape == (BATCH, TIME, HIDDEN)
 
 
@@ -452,10 +452,9 @@ def test_laws_of_flax_own_cells(law):
     law(FlaxCell(nn.OptimizedLSTMCell(4), 3))
 
 
-@pytest.mark.parametrize("law", [laws.derivatives_agree, laws.sharded_is_unsharded], ids=lambda law: law.__name__)
-def test_laws_of_another_engine(law):
-    gradient = jrnn.LinearSolve(tile=2)
-    law(jrnn.Recurrent(FlaxCell(Separate(4), 3), engine=jrnn.Scan(gradient=gradient)))
+def test_another_engine_inside_shard_map():
+    engine = jrnn.Scan(gradient=jrnn.LinearSolve(tile=2))
+    laws.sharded_is_unsharded(jrnn.Recurrent(FlaxCell(Separate(4), 3), engine=engine))
 
 
 def test_flax_cells_are_plain_values():
@@ -474,6 +473,33 @@ def test_a_flax_cell_that_computes_in_another_dtype():
         state, ys = run(cell, params, xs)
     assert {a.dtype for a in jax.tree.leaves((state, ys))} == {jnp.dtype(jnp.float32)}
     same(ys, run(FlaxCell(nn.LSTMCell(4), 3), params, xs)[1], 0.05)
+
+
+class Clocked(Separate):
+    """Its carry counts the steps."""
+
+    @nn.compact
+    def __call__(self, carry, inputs):
+        y = nn.Dense(2)(inputs) * carry["count"].astype(inputs.dtype)[..., None]
+        return {"count": carry["count"] + 1}, y
+
+    @nn.nowrap
+    def initialize_carry(self, rng, input_shape):
+        return {"count": jnp.zeros(input_shape[:-1], jnp.int32)}
+
+
+@pytest.mark.parametrize("gradient", [jrnn.Autodiff(), jrnn.LinearSolve()], ids=repr)
+def test_a_carry_that_counts(gradient):
+    cell = FlaxCell(Clocked(4), 3)
+    layer = jrnn.Recurrent(cell, engine=jrnn.Scan(gradient=gradient))
+    params, xs = random_params(cell), random_inputs(cell, 5, 2)
+    state, ys = run(layer, params, xs, lengths=jnp.array([5, 2]))
+    np.testing.assert_array_equal(state.carry["count"], [5, 2])
+    assert state.carry["count"].dtype == jnp.int32
+    want = xs @ params["Dense_0"]["kernel"] + jnp.broadcast_to(params["Dense_0"]["bias"], (5, 2, 2))
+    same(ys[:, 0], want[:, 0] * np.arange(5, dtype=np.float32)[:, None])
+    slope = jax.jit(jax.grad(lambda params: jnp.sum(layer.apply(params, xs)[1])))(params)
+    same(slope["Dense_0"]["bias"], jnp.full(2, 2 * 10.0))
 
 
 # Mistakes
@@ -501,6 +527,7 @@ def test_mistakes_are_named():
             lambda: rnn.apply({"params": {"cell": {"w_h": jnp.zeros((5, 20)), "b": jnp.zeros(20)}}}, X),
             r"params lacks \['w_x'\]",
         ),
+        (lambda: Cell(STACK), "cell is a Layered; expected a cell of jrnn"),
         (lambda: FlaxCell(nn.ConvLSTMCell(4, (3, 3)), 3), "module is a ConvLSTMCell.*one feature axis"),
         (lambda: FlaxCell(nn.Dense(4), 3), "module is a Dense.*RNNCellBase"),
         (lambda: FlaxCell(nn.LSTMCell(4), 0), "input_size is 0"),

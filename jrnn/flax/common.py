@@ -26,6 +26,11 @@ def as_layer(cell: Any) -> Layer:
     return cell
 
 
+def check_cell(cell: Any) -> None:
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell is a {type(cell).__name__}; expected a cell of jrnn: a layer goes into jrnn's own RNN")
+
+
 def run(
     layer: Layer,
     params: Any,
@@ -124,7 +129,7 @@ class WholeStep(Cell[Any, FlaxState]):
         dtype = jax.tree.leaves(params)[0].dtype
         carry = self.initial_carry(params, batch, jax.random.key(0) if key is None else key)
         return FlaxState(
-            carry=jax.tree.map(lambda a: a.astype(dtype), carry), y=jnp.zeros((*batch, self.output_size), dtype)
+            carry=jax.tree.map(lambda a: _cast(a, dtype), carry), y=jnp.zeros((*batch, self.output_size), dtype)
         )
 
     def project(self, params: Any, x: jax.Array) -> jax.Array:
@@ -136,10 +141,15 @@ class WholeStep(Cell[Any, FlaxState]):
     def update(self, params: Any, state: FlaxState, z: jax.Array, r: tuple[()]) -> FlaxState:
         new = FlaxState(*self.call(params, state.carry, z))
         # A Flax cell may compute in another dtype than that of its parameters (its option `dtype`).
-        return jax.tree.map(lambda a, old: a.astype(old.dtype), new, state)
+        return jax.tree.map(lambda a, old: _cast(a, old.dtype), new, state)
 
     def readout(self, params: Any, state: FlaxState, x: jax.Array) -> jax.Array:
         return state.y
+
+
+def _cast(a: jax.Array, dtype: Any) -> jax.Array:
+    """Numbers in `dtype`; counts and keys as they are."""
+    return a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
 
 @functools.lru_cache(maxsize=256)

@@ -98,6 +98,10 @@ class Cell(nn.RNNCellBase):
     cell: JrnnCell
     param_dtype: Any = None
 
+    def __post_init__(self) -> None:
+        common.check_cell(self.cell)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, carry: Any, inputs: jax.Array) -> tuple[Any, jax.Array]:
         """(state, x [*batch, input]) -> (state, y [*batch, output])."""

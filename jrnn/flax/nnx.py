@@ -116,6 +116,7 @@ class Cell(nnx.RNNCellBase):
     """
 
     def __init__(self, cell: JrnnCell, *, param_dtype: Any = None, rngs: nnx.Rngs):
+        common.check_cell(cell)
         self.cell = nnx.static(cell)
         for name, value in _items(_init(cell, rngs, param_dtype)):
             setattr(self, name, _variables(value))
