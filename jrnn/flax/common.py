@@ -1,0 +1,162 @@
+"""What the two wrappers share: Flax's conventions for a sequence, and a Flax cell's whole step as a jrnn cell."""
+
+import abc
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Literal
+
+from ..cell import Cell
+from ..checks import describe
+from ..layers import Layer, Recurrent
+
+
+def as_layer(cell: Any) -> Layer:
+    """A cell as the layer that unrolls it; a layer as it is."""
+    if isinstance(cell, Cell):
+        return Recurrent(cell)
+    if not isinstance(cell, Layer):
+        raise TypeError(
+            f"cell is a {type(cell).__name__}; expected a cell or layer of jrnn, such as jrnn.LSTM(input_size, hidden_size): "
+            "wrap a cell of Flax's own in FlaxCell"
+        )
+    return cell
+
+
+def check_cell(cell: Any) -> None:
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell is a {type(cell).__name__}; expected a cell of jrnn: a layer goes into jrnn's own RNN")
+
+
+def run(
+    layer: Layer,
+    params: Any,
+    inputs: Any,
+    carry: Any,
+    *,
+    key: jax.Array | None,
+    seq_lengths: Any,
+    time_major: bool,
+    reverse: bool,
+    keep_order: bool,
+) -> tuple[Any, jax.Array]:
+    """`layer.apply` with the arguments of Flax's `RNN`: outputs in the order of `inputs` only if `keep_order`."""
+    inputs = jnp.asarray(inputs)
+    axes = "[time, *batch, {}]" if time_major else "[*batch, time, {}]"
+    if inputs.ndim < 2 or layer.input_size not in (None, inputs.shape[-1]):
+        raise ValueError(
+            f"inputs has shape {list(inputs.shape)}; {layer} with time_major={time_major} expects "
+            f"{axes.format(layer.input_size or 'features')}"
+        )
+    xs = inputs if time_major else jnp.moveaxis(inputs, -2, 0)
+    lengths = None if seq_lengths is None else _checked(jnp.asarray(seq_lengths), xs.shape[1:-1])
+    carry, ys = layer.apply(params, flip(xs, lengths) if reverse else xs, carry, lengths=lengths, key=key)
+    ys = flip(ys, lengths) if reverse and keep_order else ys
+    return carry, ys if time_major else jnp.moveaxis(ys, 0, -2)
+
+
+def batch_of(inputs: Any, time_major: bool) -> tuple[int, ...]:
+    """The batch axes of `inputs`."""
+    shape = jnp.shape(inputs)
+    return shape[1:-1] if time_major else shape[:-2]
+
+
+def flip(xs: jax.Array, lengths: jax.Array | None) -> jax.Array:
+    """The real steps of xs [time, *batch, features] in reverse; padding stays at the end."""
+    if lengths is None:
+        return jnp.flip(xs, 0)
+    steps = lax.broadcasted_iota(jnp.int32, xs.shape[:-1], 0)
+    last = jnp.broadcast_to(jnp.clip(lengths.astype(jnp.int32), 0, xs.shape[0]) - 1, steps.shape)
+    return jnp.take_along_axis(xs, jnp.where(steps <= last, last - steps, steps)[..., None], 0)
+
+
+def _checked(lengths: jax.Array, batch: tuple[int, ...]) -> jax.Array:
+    if lengths.shape != batch or not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(
+            f"seq_lengths is {describe(lengths)}; expected integers of shape {list(batch)}, one per row of the batch"
+        )
+    return lengths
+
+
+@functools.lru_cache(maxsize=256)
+def draws(layer: Layer) -> bool:
+    """Whether a key makes a difference to `layer.apply`: dropout, or a cell's noise."""
+    key = jax.random.key(0)
+    params = jax.eval_shape(layer.init, key)
+    dtype = next((leaf.dtype for leaf in jax.tree.leaves(params)), jnp.float32)
+    xs = jax.ShapeDtypeStruct((1, layer.input_size or 1), dtype)
+    return reads_first(lambda key, params, xs: layer.apply(params, xs, key=key), key, params, xs)
+
+
+def reads_first(function: Any, *arguments: Any) -> bool:
+    """Whether the outputs of `function` depend on its first argument."""
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    reached = set(jaxpr.invars[: len(jax.tree.leaves(arguments[0]))])
+
+    def read(variables: Any) -> bool:
+        return any(not isinstance(variable, Literal) and variable in reached for variable in variables)
+
+    for equation in jaxpr.eqns:
+        if read(equation.invars):
+            reached.update(equation.outvars)
+    return read(jaxpr.outvars)
+
+
+class FlaxState(NamedTuple):
+    carry: Any  # the Flax cell's own carry
+    y: jax.Array  # [*batch, output]: its output, which need not follow from the carry
+
+
+class WholeStep(Cell[Any, FlaxState]):
+    """A cell known only by its whole step, `(carry, x) -> (carry, y)`: nothing leaves the loop, and y is part of the state."""
+
+    @abc.abstractmethod
+    def call(self, params: Any, carry: Any, x: jax.Array) -> Any:
+        """One step of the Flax cell: (carry, y)."""
+
+    @abc.abstractmethod
+    def initial_carry(self, params: Any, batch: tuple[int, ...], key: jax.Array) -> Any:
+        """The Flax cell's initial carry."""
+
+    @property
+    def output_size(self) -> int:
+        return _output_size(self)
+
+    def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> FlaxState:
+        dtype = jax.tree.leaves(params)[0].dtype
+        carry = self.initial_carry(params, batch, jax.random.key(0) if key is None else key)
+        return FlaxState(
+            carry=jax.tree.map(lambda a: _cast(a, dtype), carry), y=jnp.zeros((*batch, self.output_size), dtype)
+        )
+
+    def project(self, params: Any, x: jax.Array) -> jax.Array:
+        return x
+
+    def recur(self, params: Any, state: FlaxState) -> tuple[()]:
+        return ()
+
+    def update(self, params: Any, state: FlaxState, z: jax.Array, r: tuple[()]) -> FlaxState:
+        new = FlaxState(*self.call(params, state.carry, z))
+        # A Flax cell may compute in another dtype than that of its parameters (its option `dtype`).
+        return jax.tree.map(lambda a, old: _cast(a, old.dtype), new, state)
+
+    def readout(self, params: Any, state: FlaxState, x: jax.Array) -> jax.Array:
+        return state.y
+
+
+def _cast(a: jax.Array, dtype: Any) -> jax.Array:
+    """Numbers in `dtype`; counts and keys as they are."""
+    return a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+
+@functools.lru_cache(maxsize=256)
+def _output_size(cell: WholeStep) -> int:
+    def output(key: jax.Array) -> jax.Array:
+        params = cell.init(key)
+        x = jnp.zeros(cell.input_size, jax.tree.leaves(params)[0].dtype)
+        return cell.call(params, cell.initial_carry(params, (), key), x)[1]
+
+    return jax.eval_shape(output, jax.random.key(0)).shape[-1]

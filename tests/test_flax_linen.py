@@ -1,0 +1,537 @@
+"""jrnn in Flax linen and linen's cells in jrnn: Flax's own examples with one line changed, paths, training, the laws."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import laws
+import numpy as np
+import optax
+import pytest
+from cases import CELLS, key, normal, random_inputs, random_params, run, same
+from flax import linen as nn
+from flax import serialization, traverse_util
+from flax.training.train_state import TrainState
+from jax.sharding import PartitionSpec as P
+
+import jrnn
+from jrnn.flax.linen import RNN, Cell, FlaxCell
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+BATCH, TIME, INPUT, HIDDEN = 3, 6, 4, 5
+X = normal(0, BATCH, TIME, INPUT)
+LENGTHS = jnp.array([6, 2, 4])
+REAL = np.arange(TIME) < np.asarray(LENGTHS)[:, None]
+STACK = jrnn.rnn(jrnn.GRU, input_size=INPUT, hidden_size=HIDDEN, num_layers=2, bidirectional=True)
+DROPOUT = jrnn.rnn(jrnn.LSTM, input_size=INPUT, hidden_size=HIDDEN, num_layers=2, dropout=0.5)
+
+
+def random_like(variables, seed=100):
+    """The same variables with nothing zero, so that biases matter."""
+    leaves, structure = jax.tree.flatten(variables)
+    return jax.tree.unflatten(structure, [normal(seed + i, *a.shape, scale=0.5) for i, a in enumerate(leaves)])
+
+
+def shapes(module, *inputs):
+    return jax.tree.map(jnp.shape, jax.eval_shape(module.init, key(0), *inputs))
+
+
+def from_lstm(p):
+    """The weights of `nn.LSTMCell`, gate by gate, as those of `jrnn.LSTM`."""
+    kernels = [jnp.concatenate([p[side + gate]["kernel"] for gate in "ifgo"], -1) for side in "ih"]
+    return {"w_x": kernels[0], "w_h": kernels[1], "b": jnp.concatenate([p["h" + gate]["bias"] for gate in "ifgo"])}
+
+
+def from_gru(p):
+    """The weights of `nn.GRUCell`, whose hidden kernels have a bias for n alone."""
+    kernels = [jnp.concatenate([p[side + gate]["kernel"] for gate in "rzn"], -1) for side in "ih"]
+    b = jnp.concatenate([p["i" + gate]["bias"] for gate in "rzn"])
+    return {"w_x": kernels[0], "w_h": kernels[1], "b": b, "b_n": p["hn"]["bias"]}
+
+
+def from_simple(p):
+    return {"w_x": p["i"]["kernel"], "w_h": p["h"]["kernel"], "b": p["i"]["bias"]}
+
+
+SWAPS = {
+    "lstm": (nn.LSTMCell, jrnn.LSTM, from_lstm),
+    "gru": (nn.GRUCell, jrnn.GRU, from_gru),
+    "simple": (nn.SimpleCell, jrnn.Elman, from_simple),
+}
+
+
+def both(name="lstm", **options):
+    """Flax's `RNN` and ours, with the same weights: two functions of inputs and arguments."""
+    theirs, ours, convert = SWAPS[name]
+    flax_rnn, rnn = nn.RNN(theirs(HIDDEN), **options), RNN(ours(INPUT, HIDDEN), **options)
+    variables = random_like(jax.eval_shape(flax_rnn.init, key(0), X))
+    swapped = {"params": {"cell": convert(variables["params"]["cell"])}}
+    flags = ("return_carry", "time_major", "reverse", "keep_order")
+    jitted = [jax.jit(module.apply, static_argnames=flags) for module in (flax_rnn, rnn)]
+    return [functools.partial(apply, weights) for apply, weights in zip(jitted, (variables, swapped))]
+
+
+def hidden_first(carry):
+    """Flax's carry of an LSTM is (c, h)."""
+    return jrnn.cells.lstm.LSTMState(h=carry[1], c=carry[0])
+
+
+# One line changed
+
+
+@pytest.mark.parametrize("name", SWAPS)
+def test_outputs_are_those_of_flax(name):
+    theirs, ours = both(name)
+    same(ours(X), theirs(X))
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ("constructor", {"time_major": True, "reverse": True}),
+        ("constructor", {"reverse": True, "keep_order": True}),
+        ("call", {"time_major": True}),
+        ("call", {"reverse": True}),
+        ("call", {"time_major": True, "reverse": True, "keep_order": True}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "lengths"])
+def test_every_option_is_that_of_flax(lengths, given, options):
+    """What the call says prevails: there the constructor says the opposite of each."""
+    options = {"time_major": False, "reverse": False, "keep_order": False, "return_carry": True} | options
+    theirs, ours = both(**(options if given == "constructor" else {n: not v for n, v in options.items()}))
+    call = {} if given == "constructor" else options
+    x, real = (jnp.swapaxes(X, 0, 1), REAL.T) if options["time_major"] else (X, REAL)
+    (want, zs), (carry, ys) = theirs(x, seq_lengths=lengths, **call), ours(x, seq_lengths=lengths, **call)
+    if lengths is not None:
+        assert not np.any(ys[~real])
+        zs = jnp.where(real[..., None], zs, 0)
+    same((carry, ys), (hidden_first(want), zs))
+
+
+def test_the_carry_goes_on():
+    theirs, ours = both(return_carry=True)
+    carry, want = theirs(X)
+    _, again = theirs(X, initial_carry=carry)
+    state, ys = ours(X)
+    _, after = ours(X, initial_carry=state)
+    same((ys, after), (want, again))
+    assert not np.allclose(ys, after)
+
+
+def test_both_directions_in_flax_own_bidirectional():
+    theirs = nn.Bidirectional(nn.RNN(nn.LSTMCell(HIDDEN)), nn.RNN(nn.LSTMCell(HIDDEN)), return_carry=True)
+    ours = nn.Bidirectional(RNN(jrnn.LSTM(INPUT, HIDDEN)), RNN(jrnn.LSTM(INPUT, HIDDEN)), return_carry=True)
+    variables = random_like(jax.eval_shape(theirs.init, key(0), X))
+    swapped = {"params": {name: {"cell": from_lstm(p["cell"])} for name, p in variables["params"].items()}}
+    assert shapes(ours, X) == jax.tree.map(jnp.shape, swapped)
+    carries, want = theirs.apply(variables, X, seq_lengths=LENGTHS)
+    states, ys = ours.apply(swapped, X, seq_lengths=LENGTHS)
+    same((states, ys), (tuple(map(hidden_first, carries)), jnp.where(REAL[..., None], want, 0)))
+
+
+def test_a_model_with_one_line_changed():
+    class Tagger(nn.Module):
+        rnn: nn.Module
+
+        @nn.compact
+        def __call__(self, x, seq_lengths):
+            return nn.Dense(2, name="head")(self.rnn(nn.Dense(INPUT, name="embed")(x), seq_lengths=seq_lengths))
+
+    theirs, ours = Tagger(nn.RNN(nn.LSTMCell(HIDDEN))), Tagger(RNN(jrnn.LSTM(INPUT, HIDDEN)))
+    params = random_like(jax.eval_shape(theirs.init, key(0), X, LENGTHS))["params"]
+    swapped = params | {"rnn": {"cell": from_lstm(params["rnn"]["cell"])}}
+    assert shapes(ours, X, LENGTHS)["params"] == jax.tree.map(jnp.shape, swapped)
+    got, want = (jax.jit(m.apply)({"params": p}, X, LENGTHS) for m, p in ((ours, swapped), (theirs, params)))
+    same(got[REAL], want[REAL])
+
+
+def test_modules_made_inside_a_module():
+    class Inside(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = RNN(jrnn.Recurrent(FlaxCell(nn.GRUCell(HIDDEN), INPUT)), name="first")(x)
+            return nn.RNN(Cell(jrnn.GRU(HIDDEN, 2)), name="second")(x)
+
+    variables = Inside().init(key(0), X)
+    # What is made in a compact method belongs to the module around it: so linen names a cell inside `nn.RNN`.
+    assert {name: set(p) for name, p in variables["params"].items()} == {
+        "first": {"cell"},
+        "Cell_0": {"w_x", "w_h", "b", "b_n"},
+    }
+    assert Inside().apply(variables, X).shape == (BATCH, TIME, 2)
+
+
+# Parameters by path
+
+
+@pytest.mark.parametrize(
+    ("layer", "path"),
+    [
+        (jrnn.LSTM(INPUT, HIDDEN), "cell/w_h"),
+        (jrnn.Recurrent(jrnn.LSTM(INPUT, HIDDEN)), "cell/w_h"),
+        (jrnn.Residual(jrnn.Recurrent(jrnn.GRU(INPUT, INPUT))), "cell/w_h"),
+        (STACK, "layers_1/forward/w_h"),
+        (jrnn.Bidirectional(jrnn.Recurrent(jrnn.GRU(INPUT, 2)), STACK), "backward/layers_0/forward/w_h"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_parameters_are_found_by_path_and_are_the_layers_own(layer, path):
+    rnn = RNN(layer)
+    variables = random_like(jax.eval_shape(rnn.init, key(0), X))
+    flat = traverse_util.flatten_dict(variables["params"], sep="/")
+    assert path in flat
+    assert len(flat) == len(jax.tree.leaves(jax.eval_shape(layer.init, key(0))))
+    changed = variables | {"params": traverse_util.unflatten_dict(flat | {path: 2 * flat[path]}, sep="/")}
+    assert not np.allclose(rnn.apply(variables, X), rnn.apply(changed, X))
+
+
+def test_outputs_are_those_of_the_layer():
+    params = random_params(STACK)
+    named = {
+        f"layers_{index}": {"forward": pair.forward._asdict(), "backward": pair.backward._asdict()}
+        for index, pair in enumerate(params)
+    }
+    got = RNN(STACK, return_carry=True, time_major=True).apply({"params": named}, jnp.swapaxes(X, 0, 1))
+    same(got, STACK.apply(params, jnp.swapaxes(X, 0, 1)))
+    without = jrnn.GRU(INPUT, HIDDEN, reset_after=False)
+    cell = random_params(without)
+    named = {name: value for name, value in cell._asdict().items() if value is not None}
+    want = jrnn.unroll(without, cell, jnp.swapaxes(X, 0, 1))[1]
+    same(RNN(without).apply({"params": {"cell": named}}, X), jnp.swapaxes(want, 0, 1))
+
+
+def test_initial_parameters_are_those_of_the_cell():
+    cell = jrnn.LSTM(INPUT, 64, forget_bias=3.0)
+    params = RNN(cell).init(key(0), X)["params"]["cell"]
+    np.testing.assert_array_equal(params["b"], np.repeat([0, 3, 0, 0], 64))
+    blocks = np.split(np.asarray(params["w_h"]), 4, 1)
+    for block in blocks:
+        np.testing.assert_allclose(block @ block.T, np.eye(64), atol=1e-4)
+    first, second = (RNN(STACK).init(key(0), X)["params"][f"layers_{i}"]["forward"]["w_h"] for i in (0, 1))
+    assert not np.allclose(first, second)
+
+
+def test_masks_by_path_and_a_train_state():
+    rnn = RNN(STACK)
+    params = rnn.init(key(0), X)["params"]
+    labels = traverse_util.path_aware_map(lambda path, _: "still" if "w_h" in path else "trained", params)
+    decay = traverse_util.path_aware_map(lambda path, _: path[-1].startswith("w_"), params)
+    optimizer = optax.chain(
+        optax.masked(optax.add_decayed_weights(1e-3), decay),
+        optax.multi_transform({"trained": optax.adam(1e-2), "still": optax.set_to_zero()}, labels),
+    )
+    state = TrainState.create(apply_fn=rnn.apply, params=params, tx=optimizer)
+
+    @jax.jit
+    @jax.numpy_dtype_promotion("standard")  # Adam raises a float to its integer count
+    def step(state):
+        def loss(params):
+            return jnp.mean(jnp.square(state.apply_fn({"params": params}, X, seq_lengths=LENGTHS) - 0.5))
+
+        value, gradient = jax.value_and_grad(loss)(state.params)
+        return state.apply_gradients(grads=gradient), value
+
+    losses = []
+    for _ in range(30):
+        state, value = step(state)
+        losses.append(value)
+    assert losses[-1] < 0.9 * losses[0]
+    before, after = (traverse_util.flatten_dict(p) for p in (params, state.params))
+    for path, value in after.items():
+        assert np.array_equal(value, before[path]) == ("w_h" in path), path
+
+    restored = serialization.from_bytes(
+        TrainState.create(apply_fn=rnn.apply, params=jax.tree.map(jnp.zeros_like, params), tx=optimizer),
+        serialization.to_bytes(state),
+    )
+    same(restored.params, state.params, tolerance=0)
+    same(step(restored)[1], step(state)[1], tolerance=0)
+
+
+def test_parameters_of_another_dtype():
+    rnn = RNN(jrnn.LSTM(INPUT, HIDDEN), param_dtype=jnp.bfloat16, return_carry=True)
+    variables = rnn.init(key(0), X.astype(jnp.bfloat16))
+    result = rnn.apply(variables, X.astype(jnp.bfloat16))
+    cell = nn.RNN(Cell(jrnn.LSTM(INPUT, HIDDEN), param_dtype=jnp.bfloat16), return_carry=True)
+    assert {a.dtype for a in jax.tree.leaves((variables, result))} == {jnp.dtype(jnp.bfloat16)}
+    same(cell.apply(variables, X.astype(jnp.bfloat16)), result, 0.05)
+
+
+# Dropout and noise
+
+
+def test_dropout_takes_its_key_from_the_rngs():
+    rnn = RNN(DROPOUT)
+    variables = rnn.init(key(0), X, deterministic=True)
+
+    def train(seed):
+        return rnn.apply(variables, X, deterministic=False, rngs={"dropout": key(seed)})
+
+    still = rnn.apply(variables, X, deterministic=True)
+    same(train(1), train(1), tolerance=0)
+    assert not np.allclose(train(1), train(2))
+    assert not np.allclose(train(1), still)
+    same(RNN(DROPOUT, deterministic=True).apply(variables, X, rngs={"dropout": key(1)}), still)
+    plain = jrnn.rnn(jrnn.LSTM, input_size=INPUT, hidden_size=HIDDEN, num_layers=2)
+    same(RNN(plain).apply(variables, X, rngs={"dropout": key(1)}), still)
+
+
+def test_dropout_is_never_left_out_unsaid():
+    rnn = RNN(DROPOUT)
+    variables = rnn.init(key(0), X, deterministic=True)
+    with pytest.raises(ValueError, match="deterministic"):
+        rnn.apply(variables, X)
+    with pytest.raises(Exception, match="dropout") as error:
+        rnn.apply(variables, X, deterministic=False)
+    assert type(error.value).__name__ == "InvalidRngError"
+
+
+def test_noise_takes_its_key_from_the_rngs_or_from_init_key():
+    cell = jrnn.CTRNN(INPUT, HIDDEN, tau=3.0, noise=0.5)
+    rnn = RNN(cell, deterministic=False)
+    variables = rnn.init({"params": key(0), "dropout": key(1)}, X)
+    first, second = (rnn.apply(variables, X, rngs={"dropout": key(seed)}) for seed in (1, 2))
+    still = rnn.apply(variables, X, deterministic=True)
+    assert not np.allclose(first, second)
+    same(RNN(jrnn.CTRNN(INPUT, HIDDEN, tau=3.0)).apply(variables, X), still)
+    params = jrnn.cells.ctrnn.CTRNNParams(**{"log_tau": None} | variables["params"]["cell"])
+    state = cell.initial_state(params, (BATCH,), key(7))
+    want = jrnn.unroll(cell, params, jnp.swapaxes(X, 0, 1), state)[1]
+    same(rnn.apply(variables, X, deterministic=True, init_key=key(7)), jnp.swapaxes(want, 0, 1))
+
+
+# Where Flax's own RNN fails
+
+
+@pytest.mark.parametrize("layer", [jrnn.LSTM(INPUT, HIDDEN), STACK], ids=["lstm", "stack"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_inside_shard_map(layer, reverse):
+    rnn = RNN(layer, reverse=reverse, keep_order=True, return_carry=True)
+    x, lengths = normal(0, 4, TIME, INPUT), jnp.array([6, 0, 3, 1])
+    variables = random_like(jax.eval_shape(rnn.init, key(0), x))
+
+    def loss_and_result(variables, x, lengths):
+        result = rnn.apply(variables, x, seq_lengths=lengths)
+        return sum(jnp.sum(jnp.square(a)) for a in jax.tree.leaves(result)), result
+
+    value = jax.value_and_grad(loss_and_result, has_aux=True)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def on_each(*arguments):
+        (_, result), gradient = value(*arguments)
+        return result, gradient
+
+    sharded = jax.shard_map(on_each, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=(P("data"), P()))
+    (_, result), gradient = jax.jit(value)(variables, x, lengths)
+    same(jax.jit(sharded)(variables, x, lengths), (result, gradient))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_length_zero_two_batch_axes_and_nan_in_the_padding(reverse):
+    rnn = RNN(jrnn.LSTM(INPUT, HIDDEN), reverse=reverse, return_carry=True)
+    x, lengths = normal(0, 2, 3, TIME, INPUT), jnp.array([[6, 0, 3], [1, 2, 0]])
+    variables = random_like(jax.eval_shape(rnn.init, key(0), x))
+    padded = jnp.where((np.arange(TIME) < np.asarray(lengths)[..., None])[..., None], x, jnp.nan)
+    start = jrnn.cells.lstm.LSTMState(h=normal(1, 2, 3, HIDDEN), c=normal(2, 2, 3, HIDDEN))
+
+    def loss(variables, x, start):
+        result = rnn.apply(variables, x, initial_carry=start, seq_lengths=lengths)
+        return laws.weighted(result), result
+
+    gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
+    ((_, (carry, ys)), (slopes, dx, _)) = gradient(variables, padded, start)
+    assert all(np.all(np.isfinite(a)) for a in jax.tree.leaves((carry, ys, slopes, dx)))
+    for row in np.ndindex(2, 3):
+        begin, n = jax.tree.map(lambda a, row=row: a[row], start), int(lengths[row])
+        end, outputs = (begin, x[row][:0, :1]) if not n else rnn.apply(variables, x[row][:n], initial_carry=begin)
+        same(jax.tree.map(lambda a, row=row: a[row], carry), end)
+        same(ys[row][:n], outputs) if n else None
+        assert not np.any(ys[row][n:])
+        assert not np.any(dx[row][n:])
+
+
+# A cell of jrnn in Flax's RNN
+
+
+@pytest.mark.parametrize("name", ["elman-tanh", "jordan", "lstm", "lstm-peephole", "gru-before", "ctrnn-learn-tau"])
+def test_a_cell_in_flax_own_rnn(name):
+    cell = CELLS[name]
+    x = random_inputs(cell, 2, 5)
+    rnn = nn.RNN(Cell(cell), return_carry=True)
+    params = random_params(cell)
+    named = {field: value for field, value in params._asdict().items() if value is not None}
+    assert shapes(rnn, x) == {"params": {"cell": jax.tree.map(jnp.shape, named)}}
+    state, ys = rnn.apply({"params": {"cell": named}}, x)
+    want, zs = run(cell, params, jnp.swapaxes(x, 0, 1))
+    same((state, ys), (want, jnp.swapaxes(zs, 0, 1)))
+
+
+def test_a_state_that_depends_on_parameters_is_refused():
+    @jax.tree_util.register_static
+    class FromBias(type(CELLS["lstm"])):
+        def initial_state(self, params, batch=(), key=None):
+            h = jnp.broadcast_to(params.b[: self.hidden_size], (*batch, self.hidden_size))
+            return jrnn.cells.lstm.LSTMState(h=h, c=h)
+
+    cell = FromBias(INPUT, HIDDEN)
+    with pytest.raises(TypeError, match=r"depends on its parameters.*jrnn\.flax\.linen\.RNN"):
+        nn.RNN(Cell(cell)).init(key(0), X)
+    assert RNN(cell).init_with_output(key(0), X)[0].shape == (BATCH, TIME, HIDDEN)
+
+
+# A cell of Flax in jrnn
+
+
+class Separate(nn.RNNCellBase):
+    """A cell whose output does not follow from its carry: it sees the input, and another layer."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, carry, inputs):
+        h = nn.tanh(nn.Dense(self.features, name="h")(carry["h"]) + nn.Dense(self.features, name="x")(inputs))
+        y = nn.Dense(2, name="y")(inputs) * h[..., :2]
+        return {"h": 0.5 * h + 0.5 * carry["h"]}, y
+
+    @nn.nowrap
+    def initialize_carry(self, rng, input_shape):
+        return {"h": jnp.zeros((*input_shape[:-1], self.features), jnp.float32)}
+
+    @property
+    def num_feature_axes(self):
+        return 1
+
+
+FLAX_CELLS = {
+    "lstm": nn.LSTMCell(HIDDEN),
+    "optimized": nn.OptimizedLSTMCell(HIDDEN),
+    "gru": nn.GRUCell(HIDDEN),
+    "mgu": nn.MGUCell(HIDDEN),
+    "separate": Separate(HIDDEN),
+}
+
+
+@pytest.mark.parametrize("name", FLAX_CELLS)
+def test_a_flax_cell_in_jrnn_is_the_same_in_flax(name):
+    cell = FlaxCell(FLAX_CELLS[name], INPUT)
+    theirs, ours = nn.RNN(FLAX_CELLS[name], return_carry=True), RNN(cell, return_carry=True)
+    variables = random_like(jax.eval_shape(theirs.init, key(0), X))
+    assert shapes(ours, X) == jax.tree.map(jnp.shape, variables)
+    carry, want = theirs.apply(variables, X)
+    state, ys = ours.apply(variables, X)
+    same((state.carry, state.y, ys), (carry, want[:, -1], want))
+    assert cell.output_size == want.shape[-1]
+
+
+LAWS = [
+    laws.compiled_is_eager,
+    laws.no_state_is_the_initial_state,
+    laws.equal_models_compile_once,
+    laws.vmap_is_a_batch_axis,
+    laws.batch_axes_do_not_matter,
+    laws.dtypes_are_kept,
+    laws.sharded_is_unsharded,
+    laws.padding_is_absent,
+    laws.holes_are_absent,
+    laws.packed_is_separate,
+    laws.unroll_is_a_loop,
+    laws.derivatives_agree,
+]
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_laws(law):
+    law(FlaxCell(Separate(4), 3))
+
+
+@pytest.mark.parametrize("law", [laws.padding_is_absent, laws.dtypes_are_kept], ids=lambda law: law.__name__)
+def test_laws_of_flax_own_cells(law):
+    law(FlaxCell(nn.OptimizedLSTMCell(4), 3))
+
+
+def test_another_engine_inside_shard_map():
+    engine = jrnn.Scan(gradient=jrnn.LinearSolve(tile=2))
+    laws.sharded_is_unsharded(jrnn.Recurrent(FlaxCell(Separate(4), 3), engine=engine))
+
+
+def test_flax_cells_are_plain_values():
+    cell = FlaxCell(nn.LSTMCell(4), 3)
+    assert cell == FlaxCell(nn.LSTMCell(4), 3)
+    assert hash(cell) == hash(FlaxCell(nn.LSTMCell(4), 3))
+    assert cell != FlaxCell(nn.LSTMCell(5), 3)
+    assert jax.tree.leaves(cell) == []
+
+
+def test_a_flax_cell_that_computes_in_another_dtype():
+    cell = FlaxCell(nn.LSTMCell(4, dtype=jnp.bfloat16), 3)
+    xs = random_inputs(cell, 5, 2)
+    with jax.numpy_dtype_promotion("standard"):  # Flax's cell multiplies its bfloat16 gates by the float32 carry
+        params = random_params(cell)
+        state, ys = run(cell, params, xs)
+    assert {a.dtype for a in jax.tree.leaves((state, ys))} == {jnp.dtype(jnp.float32)}
+    same(ys, run(FlaxCell(nn.LSTMCell(4), 3), params, xs)[1], 0.05)
+
+
+class Clocked(Separate):
+    """Its carry counts the steps."""
+
+    @nn.compact
+    def __call__(self, carry, inputs):
+        y = nn.Dense(2)(inputs) * carry["count"].astype(inputs.dtype)[..., None]
+        return {"count": carry["count"] + 1}, y
+
+    @nn.nowrap
+    def initialize_carry(self, rng, input_shape):
+        return {"count": jnp.zeros(input_shape[:-1], jnp.int32)}
+
+
+@pytest.mark.parametrize("gradient", [jrnn.Autodiff(), jrnn.LinearSolve()], ids=repr)
+def test_a_carry_that_counts(gradient):
+    cell = FlaxCell(Clocked(4), 3)
+    layer = jrnn.Recurrent(cell, engine=jrnn.Scan(gradient=gradient))
+    params, xs = random_params(cell), random_inputs(cell, 5, 2)
+    state, ys = run(layer, params, xs, lengths=jnp.array([5, 2]))
+    np.testing.assert_array_equal(state.carry["count"], [5, 2])
+    assert state.carry["count"].dtype == jnp.int32
+    want = xs @ params["Dense_0"]["kernel"] + jnp.broadcast_to(params["Dense_0"]["bias"], (5, 2, 2))
+    same(ys[:, 0], want[:, 0] * np.arange(5, dtype=np.float32)[:, None])
+    slope = jax.jit(jax.grad(lambda params: jnp.sum(layer.apply(params, xs)[1])))(params)
+    same(slope["Dense_0"]["bias"], jnp.full(2, 2 * 10.0))
+
+
+# Mistakes
+
+
+class Counting(Separate):
+    @nn.compact
+    def __call__(self, carry, inputs):
+        self.variable("statistics", "count", lambda: jnp.zeros(()))
+        return carry, nn.Dense(2)(inputs)
+
+
+def test_mistakes_are_named():
+    rnn = RNN(jrnn.LSTM(INPUT, HIDDEN))
+    variables = rnn.init(key(0), X)
+    for attempt, words in [
+        (lambda: RNN(nn.LSTMCell(HIDDEN)).init(key(0), X), "cell is a LSTMCell.*FlaxCell"),
+        (lambda: rnn.apply(variables, X[..., :2]), r"inputs has shape \[3, 6, 2\].*\[\*batch, time, 4\]"),
+        (lambda: rnn.apply(variables, X[0, 0]), r"inputs has shape \[4\]"),
+        (lambda: rnn.apply(variables, X.astype(jnp.bfloat16)), "bfloat16.*float32"),
+        (lambda: rnn.apply(variables, X, seq_lengths=LENGTHS[:2]), r"seq_lengths is int32\[2\].*\[3\]"),
+        (lambda: rnn.apply(variables, X, seq_lengths=LENGTHS.astype(float)), r"seq_lengths is float32\[3\]"),
+        (lambda: rnn.apply(variables, X, initial_carry=X), "state is a"),
+        (
+            lambda: rnn.apply({"params": {"cell": {"w_h": jnp.zeros((5, 20)), "b": jnp.zeros(20)}}}, X),
+            r"params lacks \['w_x'\]",
+        ),
+        (lambda: Cell(STACK), "cell is a Layered; expected a cell of jrnn"),
+        (lambda: FlaxCell(nn.ConvLSTMCell(4, (3, 3)), 3), "module is a ConvLSTMCell.*one feature axis"),
+        (lambda: FlaxCell(nn.Dense(4), 3), "module is a Dense.*RNNCellBase"),
+        (lambda: FlaxCell(nn.LSTMCell(4), 0), "input_size is 0"),
+        (lambda: FlaxCell(Counting(4), 3).init(key(0)), "statistics.*expected params alone"),
+    ]:
+        with pytest.raises((ValueError, TypeError), match=words):
+            attempt()
