@@ -1,0 +1,5 @@
+"""Weights in and out: other libraries' parameters, and files. No other library is imported before it is needed."""
+
+from . import torch as torch
+from .weights import load as load
+from .weights import save as save
