@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -95,6 +95,7 @@ class Own(jrnn.Cell[OwnParams, tuple[jax.Array]]):
     input_size: int
     hidden_size: int
     leak: float = 0.5
+    note: Any = None  # what a file may hold here is not known
 
     @property
     def output_size(self):
@@ -120,7 +121,7 @@ class Own(jrnn.Cell[OwnParams, tuple[jax.Array]]):
 
 
 def test_a_cell_of_ones_own_is_passed_to_load(tmp_path):
-    layer = jrnn.Layered((jrnn.Recurrent(Own(3, 4, leak=0.25)),))
+    layer = jrnn.Layered((jrnn.Recurrent(Own(3, 4, leak=0.25, note=("of", 2))),))
     params = layer.init(key(0))
     interop.save(tmp_path / "a", layer, params)
     with pytest.raises(ValueError, match=r"cell is of class 'Own'.*known="):
@@ -154,6 +155,12 @@ def test_a_class_of_ones_own_may_not_take_the_name_of_another(tmp_path):
 def test_functions_cannot_be_saved(model, words, tmp_path):
     with pytest.raises(TypeError, match=".*".join(words)):
         interop.save(tmp_path / "a", model, model.init(key(0)))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_model_without_parameters_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="no parameters"):
+        interop.save(tmp_path / "a", jrnn.Dropout(0.5), ())
     assert not any(tmp_path.iterdir())
 
 
@@ -297,6 +304,10 @@ FILES = {
     "two-classes": (configured(lambda text: '{"version": 1, "model": {"GRU": {}, "LSTM": {}}}'), ["one class"]),
     "not-a-model": (configured(lambda text: '{"version": 1, "model": {"Scan": {}}}'), ["init"]),
     "only-a-number": (configured(lambda text: '{"version": 1, "model": 3}'), ["init"]),
+    "no-parameters": (
+        configured(lambda text: '{"version": 1, "model": {"Dropout": {"rate": 0.5}}}'),
+        ["no parameters"],
+    ),
     "unknown-option": (replaced('"bias"', '"biases"'), ["GRU has no option 'biases'"]),
     "missing-option": (replaced('"hidden_size": 4, ', ""), ["hidden_size"]),
     "option-of-another-type": (

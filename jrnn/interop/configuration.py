@@ -50,7 +50,7 @@ def decode(stored: Any, known: tuple[type, ...] = (), place: str = "model") -> A
     if len(stored) != 1 or not isinstance(given := next(iter(stored.values())), dict):
         raise ValueError(f"{place} is {stored!r:.80}; expected one class with its options")
     kind = _kind(next(iter(stored)), known, place)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     names = [field.name for field in _fields(kind)]
     options = {}
     for name, part in given.items():
@@ -59,7 +59,7 @@ def decode(stored: Any, known: tuple[type, ...] = (), place: str = "model") -> A
                 f"{place}: {kind.__name__} has no option {name!r:.80}; expected some of {', '.join(names)}"
             )
         options[name] = decode(part, known, f"{place}.{name}")
-        if not _fits(options[name], hints[name]):
+        if name in hints and not _fits(options[name], hints[name]):
             raise ValueError(f"{place}.{name} is {options[name]!r:.80}; {kind.__name__} expects {hints[name]}")
     return kind(**options)
 
@@ -80,12 +80,19 @@ def _fields(kind: Any) -> list[dataclasses.Field]:
     return [field for field in dataclasses.fields(kind) if field.init]
 
 
+def _hints(kind: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(kind)
+    except NameError:  # a class made inside a function, whose annotations are out of reach
+        return {}
+
+
 def _fits(value: Any, hint: Any) -> bool:
     """Whether `value` is what a field's annotation asks for; anything fits one that is not made of plain classes."""
     origin = typing.get_origin(hint) or hint
     if origin in (types.UnionType, typing.Union):
         return any(_fits(value, part) for part in typing.get_args(hint))
-    if not isinstance(origin, type):
+    if origin is Any or not isinstance(origin, type):
         return True
     if isinstance(value, bool):
         return origin in (bool, object)

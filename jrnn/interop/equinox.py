@@ -30,7 +30,7 @@ def from_module(cell: Cell, module: Any) -> Any:
 
 def to_module(cell: Cell, params: Any) -> Any:
     """The Equinox cell that computes the same. Raises as `from_module`."""
-    import equinox as eqx
+    import equinox as eqx  # type: ignore[import-not-found]
 
     _check(cell)
     check_params(cell, params)

@@ -37,7 +37,7 @@ def from_state_dict(layer: Layer | Cell, state_dict: Mapping[str, Any], *, prefi
     cells = _cells(layer)
     shapes = {f"{prefix}{name}{place}": shape for place, cell in cells.items() for name, shape in _shapes(cell).items()}
     if prefix and isinstance(state_dict, Mapping):
-        state_dict = {name: tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
+        state_dict = {name: tensor for name, tensor in state_dict.items() if str(name).startswith(prefix)}
     arrays = checked(state_dict, shapes, layer, "state_dict")
     each = [
         _from_torch(cell, {name: arrays[f"{prefix}{name}{place}"] for name in _shapes(cell)})

@@ -36,9 +36,10 @@ def save(path: str | os.PathLike[str], model: Any, params: Any, *, overwrite: bo
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists, and nothing is overwritten: choose another, or pass overwrite=True")
+    named = _named(params)
     check_params(model, params)
     configuration = json.dumps({"version": VERSION, "model": encode(model)}, allow_nan=False)
-    tensors = {name: np.array(array, order="C") for name, array in _named(params).items()}
+    tensors = {name: np.array(array, order="C") for name, array in named.items()}
     _write(path, serialise(tensors, {KEY: configuration}))
 
 
@@ -108,6 +109,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _named(params: Any) -> dict[str, Any]:
     """Leaves by their place: fields by name, the entries of a stack's tuple as `layers.N`."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise ValueError("the model has no parameters; expected one with a recurrent layer")
     names = [".".join(_word(key) for key in path) or "value" for path, _ in leaves]
     if len(set(names)) < len(names):
         raise ValueError(f"params has two leaves of one name among {names}; expected names without dots")
