@@ -1,0 +1,109 @@
+"""What the conversions share: weights by name, checked before any is used; gates in another order."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..cell import Cell
+from ..checks import activation, describe
+
+
+def checked(
+    weights: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], owner: Any, name: str
+) -> dict[str, np.ndarray]:
+    """`weights` as NumPy arrays: exactly the names and shapes of `shapes`, one floating dtype throughout.
+
+    `name` is what the caller's argument is called, `owner` the cell or layer that expects these weights.
+    """
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"{name} is {describe(weights)}; expected a dictionary of arrays by name")
+    missing = [key for key in shapes if key not in weights]
+    surplus = sorted((key for key in weights if key not in shapes), key=str)
+    if missing or surplus:
+        raise ValueError(
+            f"{name} lacks {some(missing)} and has {some(surplus)} besides; {owner} expects "
+            f"{', '.join(f'{key} {list(shape)}' for key, shape in shapes.items())}"
+        )
+    arrays = {key: to_numpy(weights[key], f"{name}: {key}") for key in shapes}
+    for key, shape in shapes.items():
+        if arrays[key].shape != shape:
+            raise ValueError(f"{name}: {key} has shape {list(arrays[key].shape)}; {owner} expects {list(shape)} of it")
+    check_dtypes({key: array.dtype for key, array in arrays.items()}, name)
+    return arrays
+
+
+def check_dtypes(dtypes: Mapping[str, np.dtype], name: str) -> None:
+    """One floating dtype throughout, which JAX has switched on."""
+    first, dtype = next(iter(dtypes.items()))
+    for key, other in dtypes.items():
+        if not jnp.issubdtype(other, jnp.floating):
+            raise TypeError(f"{name}: {key} has dtype {other}; expected floating numbers")
+        if other != dtype:
+            raise TypeError(
+                f"{name}: {key} has dtype {other} but {first} has {dtype}; expected the same: cast one of the two"
+            )
+    if jnp.asarray(np.empty(0, dtype)).dtype != dtype:
+        raise TypeError(
+            f"{name}: {first} has dtype {dtype}, which JAX would round to float32: "
+            'call jax.config.update("jax_enable_x64", True) first, or cast the weights yourself'
+        )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of `names`, none too long, for an error."""
+    shown = ", ".join(f"{name!r:.80}" for name in names[:4])
+    return (shown or "nothing") + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def to_numpy(value: Any, name: str) -> np.ndarray:
+    """`value` as a NumPy array; a tensor of PyTorch's without importing PyTorch."""
+    try:
+        if hasattr(value, "detach"):
+            tensor = value.detach().cpu()
+            # NumPy has no bfloat16 of its own, and PyTorch does not know JAX's; float32 holds each of its numbers.
+            half = str(tensor.dtype) == "torch.bfloat16"
+            value = tensor.float().numpy().astype(jnp.bfloat16) if half else tensor.numpy()
+        return np.asarray(value)
+    except Exception as error:
+        raise TypeError(f"{name} is {describe(value)}; expected an array ({error!s:.120})") from error
+
+
+def to_jax(params: Any) -> Any:
+    """Copies: what happens to the other library's arrays afterwards is not seen here."""
+    return jax.tree.map(jnp.array, params)
+
+
+def template(cell: Cell) -> Any:
+    """The cell's parameters without their values: None where there is no array, to be filled by `_replace`."""
+    return jax.eval_shape(cell.init, jax.random.key(0))
+
+
+def regroup(array: np.ndarray, order: Iterable[str], wanted: Iterable[str]) -> np.ndarray:
+    """The blocks along the last axis, one per gate in `order`, in the order `wanted`."""
+    gates = tuple(order)
+    blocks = dict(zip(gates, np.split(array, len(gates), -1), strict=True))
+    return np.concatenate([blocks[gate] for gate in wanted], -1)
+
+
+def require(cell: Cell, library: str, **options: tuple[Any, ...]) -> None:
+    """Each option of `cell` has one of the values that `library` can express."""
+    for option, allowed in options.items():
+        value = getattr(cell, option)
+        if not any(_same(value, choice) for choice in allowed):
+            raise ValueError(
+                f"{type(cell).__name__}: {option} is {value!r}, which {library} has no counterpart of; "
+                f"expected {' or '.join(map(repr, allowed))}"
+            )
+
+
+def _same(value: Any, choice: Any) -> bool:
+    return value == choice or (callable(value) and isinstance(choice, str) and value is activation(choice))
+
+
+def unsupported(cell: Any, library: str, kinds: Sequence[type[Cell]]) -> TypeError:
+    """The error for a cell that `library` does not have."""
+    names = ", ".join(kind.__name__ for kind in kinds)
+    return TypeError(f"{cell} has no counterpart in {library}; expected one of {names}")

@@ -1,0 +1,122 @@
+"""Flax: the parameters of linen's and nnx's `SimpleCell`, `LSTMCell`, `OptimizedLSTMCell` and `GRUCell`.
+
+Flax has one matrix per gate where jrnn has one block per gate; its gates and biases are those of jrnn. Flax's cells hold their
+activations outside the parameters: give both sides the same ones. `SimpleCell(residual=True)` is another cell.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..cell import Cell
+from ..cells import GRU, LSTM, Elman
+from ..checks import check_params, describe
+from .arrays import checked, require, template, to_jax, unsupported
+
+KINDS = (Elman, LSTM, GRU)
+
+
+def from_linen(cell: Cell, params: Mapping[str, Any]) -> Any:
+    """The parameters of `cell` from those of one linen cell: `variables["params"]`, or `["cell"]` of it inside `nn.RNN`.
+
+    Raises ValueError or TypeError, naming the array or option, where one is missing, left over, of another shape or dtype, or
+    has no counterpart.
+    """
+    return _from_flax(cell, params, _linen(cell), "params")
+
+
+def to_linen(cell: Cell, params: Any) -> dict[str, Any]:
+    """The `params` dictionary of the linen cell that computes the same; of both of linen's LSTMs. Raises as `from_linen`."""
+    return _to_flax(cell, params, _linen(cell))
+
+
+def from_nnx(cell: Cell, state: Any) -> Any:
+    """The parameters of `cell` from `nnx.state(module, nnx.Param)` of one nnx cell, or from its pure dictionary.
+
+    Raises as `from_linen`. nnx's GRU has no second bias of n: `b_n` is zero.
+    """
+    from flax import nnx
+
+    pure = nnx.to_pure_dict(state) if isinstance(state, nnx.State) else state
+    optimized = isinstance(cell, LSTM) and isinstance(pure, Mapping) and "dense_i" in pure
+    return _from_flax(cell, pure, _nnx(cell, optimized), "state")
+
+
+def to_nnx(cell: Cell, params: Any, *, optimized: bool = False) -> dict[str, Any]:
+    """The pure dictionary of the nnx cell that computes the same, for `nnx.update(module, ...)`. Raises as `from_linen`.
+
+    `optimized`: of `OptimizedLSTMCell`, whose arrays are laid out otherwise. nnx's GRU has no second bias of n, so `b_n` must
+    be zero.
+    """
+    if optimized and not isinstance(cell, LSTM):
+        raise ValueError(f"optimized is True; expected an LSTM with it, not {cell}")
+    layout = _nnx(cell, optimized)
+    check_params(cell, params)
+    if isinstance(cell, GRU) and np.any(params.b_n):
+        raise ValueError(
+            f"params.b_n of {cell} is not zero; expected zeros: nnx.GRUCell has no second bias of n, linen's has"
+        )
+    return _to_flax(cell, params, layout)
+
+
+def _linen(cell: Cell) -> dict[str, str]:
+    """Flax's name of each array, and the field of jrnn's parameters whose next block it is, gate by gate."""
+    _check(cell)
+    if isinstance(cell, Elman):
+        return {"i/kernel": "w_x", "h/kernel": "w_h", "i/bias": "b"}
+    biased = "h" if isinstance(cell, LSTM) else "i"
+    layout = {f"i{gate}/kernel": "w_x" for gate in cell.gates}
+    layout |= {f"h{gate}/kernel": "w_h" for gate in cell.gates}
+    layout |= {f"{biased}{gate}/bias": "b" for gate in cell.gates}
+    return layout | ({"hn/bias": "b_n"} if isinstance(cell, GRU) else {})
+
+
+def _nnx(cell: Cell, optimized: bool) -> dict[str, str]:
+    _check(cell)
+    if isinstance(cell, LSTM) and not optimized:
+        return {name.replace("if/", "if_/"): field for name, field in _linen(cell).items()}
+    biased = "h" if isinstance(cell, LSTM) else "i"
+    return {"dense_i/kernel": "w_x", "dense_h/kernel": "w_h", f"dense_{biased}/bias": "b"}
+
+
+def _check(cell: Cell) -> None:
+    if type(cell) not in KINDS:
+        raise unsupported(cell, "Flax", KINDS)
+    require(cell, "Flax", bias=(True,))
+    if isinstance(cell, GRU):
+        require(cell, "Flax", reset_after=(True,))
+
+
+def _from_flax(cell: Cell, nested: Any, layout: dict[str, str], name: str) -> Any:
+    from flax.traverse_util import flatten_dict
+
+    if not isinstance(nested, Mapping):
+        raise TypeError(f"{name} is {describe(nested)}; expected the nested dictionary of one cell's parameters")
+    blank = template(cell)
+    whole = {field: array.shape for field, array in blank._asdict().items() if array is not None}
+    blocks = _blocks(layout)
+    shapes = {key: (*whole[field][:-1], whole[field][-1] // len(blocks[field])) for key, field in layout.items()}
+    flat = {"/".join(map(str, path)): array for path, array in flatten_dict(nested).items()}
+    arrays = checked(flat, shapes, cell, name)
+    fields = {field: np.concatenate([arrays[key] for key in keys], -1) for field, keys in blocks.items()}
+    absent = {field: np.zeros(whole[field], fields["w_x"].dtype) for field in whole.keys() - fields.keys()}
+    return to_jax(blank._replace(**fields, **absent))
+
+
+def _to_flax(cell: Cell, params: Any, layout: dict[str, str]) -> dict[str, Any]:
+    from flax.traverse_util import unflatten_dict
+
+    check_params(cell, params)
+    flat = {
+        key: block
+        for field, keys in _blocks(layout).items()
+        for key, block in zip(keys, jnp.split(getattr(params, field), len(keys), -1), strict=True)
+    }
+    return unflatten_dict(flat, sep="/")
+
+
+def _blocks(layout: dict[str, str]) -> dict[str, list[str]]:
+    """The names of each field's blocks, in the order of its gates."""
+    return {field: [key for key in layout if layout[key] == field] for field in layout.values()}

@@ -1,0 +1,75 @@
+"""Keras: the weights of `SimpleRNN`, `LSTM` and `GRU` (both `reset_after`). Keras itself need not be installed.
+
+A list, as `layer.get_weights()` gives and `layer.set_weights(...)` takes: kernel, recurrent kernel, and with `use_bias` the
+bias. Keras calls the LSTM's g c and has the GRU's gates in the order z r n (it calls n h). Its GRU with `reset_after` has two
+biases, rows of one array. Keras's layers hold their activations outside the weights: give both sides the same ones.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..cell import Cell
+from ..cells import GRU, LSTM, Elman
+from ..checks import check_params, describe
+from .arrays import checked, regroup, template, to_jax, unsupported
+
+KINDS = (Elman, LSTM, GRU)
+NAMES = ("kernel", "recurrent_kernel", "bias")
+
+
+def from_weights(cell: Cell, weights: Sequence[Any]) -> Any:
+    """The parameters of `cell` from `layer.get_weights()`.
+
+    Raises ValueError or TypeError, naming the array or option, where one is missing, left over, of another shape or dtype, or
+    has no counterpart.
+    """
+    shapes = _shapes(cell)
+    if not isinstance(weights, list | tuple) or len(weights) != len(shapes):
+        given = f"{len(weights)} arrays" if isinstance(weights, list | tuple) else describe(weights)
+        raise ValueError(
+            f"weights is {given}; {cell} expects a list of {len(shapes)}: "
+            f"{', '.join(f'{name} {list(shape)}' for name, shape in shapes.items())}"
+        )
+    w = checked(dict(zip(shapes, weights, strict=True)), shapes, cell, "weights")
+    order = _order(cell)
+    fields = {"w_x": regroup(w["kernel"], order, cell.gates), "w_h": regroup(w["recurrent_kernel"], order, cell.gates)}
+    if "bias" in w:
+        bias = regroup(w["bias"], order, cell.gates)
+        if bias.ndim == 2:
+            kept = 2 * template(cell).w_h.shape[0]
+            fields["b_n"] = bias[1, kept:]
+            bias = np.concatenate([bias[0, :kept] + bias[1, :kept], bias[0, kept:]])
+        fields["b"] = bias
+    return to_jax(template(cell)._replace(**fields))
+
+
+def to_weights(cell: Cell, params: Any) -> list[np.ndarray]:
+    """NumPy arrays for `layer.set_weights(...)` of the Keras layer that computes the same. Raises as `from_weights`."""
+    shapes = _shapes(cell)
+    check_params(cell, params)
+    order = _order(cell)
+    arrays = [regroup(np.asarray(w), cell.gates, order) for w in (params.w_x, params.w_h)]
+    if "bias" in shapes:
+        bias = np.asarray(params.b)
+        if len(shapes["bias"]) == 2:
+            second = np.concatenate([np.zeros_like(bias[: -params.b_n.size]), np.asarray(params.b_n)])
+            bias = np.stack([bias, second])
+        arrays.append(regroup(bias, cell.gates, order))
+    return arrays
+
+
+def _shapes(cell: Any) -> dict[str, tuple[int, ...]]:
+    if type(cell) not in KINDS:
+        raise unsupported(cell, "Keras", KINDS)
+    blank = template(cell)
+    shapes = {"kernel": blank.w_x.shape, "recurrent_kernel": blank.w_h.shape}
+    if cell.bias:
+        twice = isinstance(cell, GRU) and cell.reset_after
+        shapes["bias"] = (2, *blank.b.shape) if twice else blank.b.shape
+    return shapes
+
+
+def _order(cell: Cell) -> tuple[str, ...]:
+    return ("z", "r", "n") if isinstance(cell, GRU) else cell.gates

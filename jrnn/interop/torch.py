@@ -1,0 +1,149 @@
+"""PyTorch: the state dict of `nn.RNN`, `nn.LSTM` and `nn.GRU`. PyTorch itself need not be installed.
+
+PyTorch stores weights transposed, and two biases. Only their sum matters, except for the GRU's n, where the second lies inside
+the reset gate: it is `b_n`. The way out puts `b` in the first and zeros in the second.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..cell import Cell
+from ..cells import GRU, LSTM, Elman, ProjectedLSTM
+from ..cells.elman import ElmanParams
+from ..cells.gru import GRUParams
+from ..cells.lstm import LSTMParams, ProjectedLSTMParams
+from ..checks import check_params
+from ..layers import Bidirectional, Dropout, Layer, Layered, Recurrent
+from .arrays import checked, require, template, to_jax, unsupported
+
+KINDS = (Elman, LSTM, ProjectedLSTM, GRU)
+PARAMS = (ElmanParams, LSTMParams, ProjectedLSTMParams, GRUParams)
+
+
+def from_state_dict(layer: Layer | Cell, state_dict: Mapping[str, Any], *, prefix: str = "") -> Any:
+    """The parameters of `layer` from the state dict of the PyTorch module that computes the same.
+
+    - `layer`: what `jrnn.rnn(...)` builds; a cell or `Recurrent` is a network of one layer.
+    - `state_dict`: tensors or NumPy arrays by PyTorch's names (`weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, ...).
+    - `prefix`: where the network lies in a larger model, such as `"encoder.rnn."`; other names are then ignored.
+
+    Raises ValueError or TypeError, naming the tensor, where one is missing, left over, or of another shape or dtype, and
+    naming the option where the layer has one that PyTorch does not have.
+    """
+    cells = _cells(layer)
+    shapes = {f"{prefix}{name}{place}": shape for place, cell in cells.items() for name, shape in _shapes(cell).items()}
+    if prefix and isinstance(state_dict, Mapping):
+        state_dict = {name: tensor for name, tensor in state_dict.items() if str(name).startswith(prefix)}
+    arrays = checked(state_dict, shapes, layer, "state_dict")
+    each = [
+        _from_torch(cell, {name: arrays[f"{prefix}{name}{place}"] for name in _shapes(cell)})
+        for place, cell in cells.items()
+    ]
+    structure = jax.tree.structure(jax.eval_shape(layer.init, jax.random.key(0)), is_leaf=_is_cell)
+    return to_jax(jax.tree.unflatten(structure, each))
+
+
+def to_state_dict(layer: Layer | Cell, params: Any, *, prefix: str = "") -> dict[str, np.ndarray]:
+    """NumPy arrays by PyTorch's names, for `load_state_dict` after `torch.as_tensor` of each.
+
+    bfloat16 comes as float32, which holds the same numbers, since NumPy has no bfloat16; PyTorch casts it back as it loads.
+    Raises as `from_state_dict`.
+    """
+    cells = _cells(layer)
+    check_params(layer, params)
+    each = jax.tree.leaves(params, is_leaf=_is_cell)
+    return {
+        f"{prefix}{name}{place}": _plain(array)
+        for (place, cell), part in zip(cells.items(), each, strict=True)
+        for name, array in _to_torch(cell, part).items()
+    }
+
+
+def _cells(layer: Any) -> dict[str, Cell]:
+    """Each cell by the end of its names: `_l0`, `_l0_reverse`, `_l1`, ..., in the order of the layer's parameters."""
+    layer = Recurrent(layer) if isinstance(layer, Cell) else layer
+    stack = [part for part in layer.layers if not isinstance(part, Dropout)] if isinstance(layer, Layered) else [layer]
+    cells = {}
+    for depth, part in enumerate(stack):
+        ways = (part.forward, part.backward) if isinstance(part, Bidirectional) else (part,)
+        for way, one in zip(("", "_reverse"), ways, strict=False):
+            if not isinstance(one, Recurrent) or one.reverse != bool(way):
+                raise TypeError(
+                    f"{one} at layer {depth} has no counterpart in PyTorch; expected what jrnn.rnn(...) builds: "
+                    "Recurrent, or Bidirectional of one and one in reverse"
+                )
+            cells[f"_l{depth}{way}"] = one.cell
+    kinds = {_kind(cell) for cell in cells.values()}
+    if len(kinds) > 1 or len({isinstance(part, Bidirectional) for part in stack}) > 1:
+        raise ValueError(
+            f"{layer} has layers of different kinds ({'; '.join(sorted(kinds))}; one direction and both); expected the "
+            "same throughout, as PyTorch has it: convert each layer on its own"
+        )
+    return cells
+
+
+def _kind(cell: Cell) -> str:
+    """The cell in PyTorch's words, all but its input size; raises where PyTorch does not have it."""
+    if type(cell) not in KINDS:
+        raise unsupported(cell, "PyTorch", KINDS)
+    if isinstance(cell, Elman):
+        require(cell, "PyTorch", activation=("tanh", "relu"))
+        return f"RNN, hidden_size={cell.hidden_size}, bias={cell.bias}, nonlinearity={cell.activation}"
+    if isinstance(cell, GRU):
+        require(cell, "PyTorch", reset_after=(True,))
+        return f"GRU, hidden_size={cell.hidden_size}, bias={cell.bias}"
+    assert isinstance(cell, LSTM | ProjectedLSTM)
+    require(cell, "PyTorch", activation=("tanh",), gate_activation=("sigmoid",))
+    projection = cell.proj_size if isinstance(cell, ProjectedLSTM) else 0
+    return f"LSTM, hidden_size={cell.hidden_size}, proj_size={projection}, bias={cell.bias}"
+
+
+def _shapes(cell: Any) -> dict[str, tuple[int, ...]]:
+    rows = len(cell.gates) * cell.hidden_size
+    shapes = {"weight_ih": (rows, cell.input_size), "weight_hh": (rows, cell.output_size)}
+    if cell.bias:
+        shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+    if isinstance(cell, ProjectedLSTM):
+        shapes |= {"weight_hr": (cell.proj_size, cell.hidden_size)}
+    return shapes
+
+
+def _from_torch(cell: Any, w: dict[str, np.ndarray]) -> Any:
+    fields = {"w_x": w["weight_ih"].T, "w_h": w["weight_hh"].T}
+    if isinstance(cell, ProjectedLSTM):
+        fields["w_r"] = w["weight_hr"].T
+    if cell.bias:
+        first, second = w["bias_ih"], w["bias_hh"]
+        if isinstance(cell, GRU):
+            kept = 2 * cell.hidden_size
+            fields["b_n"] = second[kept:]
+            second = np.concatenate([second[:kept], np.zeros_like(second[kept:])])
+        # Not first + 0, so that -0.0 comes back as it went.
+        fields["b"] = np.where(second == 0, first, first + second)
+    return template(cell)._replace(**fields)
+
+
+def _to_torch(cell: Any, params: Any) -> dict[str, np.ndarray]:
+    w = {name: np.asarray(array) for name, array in params._asdict().items() if array is not None}
+    out = {"weight_ih": w["w_x"].T, "weight_hh": w["w_h"].T}
+    if cell.bias:
+        out["bias_ih"] = w["b"]
+        out["bias_hh"] = np.zeros_like(w["b"])
+        if isinstance(cell, GRU):
+            out["bias_hh"][2 * cell.hidden_size :] = w["b_n"]
+    if isinstance(cell, ProjectedLSTM):
+        out["weight_hr"] = w["w_r"].T
+    return out
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """A copy of its own: `np.asarray` of a JAX array may not be written to, of which PyTorch warns."""
+    return np.array(array, np.float32 if array.dtype == jnp.bfloat16 else array.dtype, order="C")
+
+
+def _is_cell(node: Any) -> bool:
+    return isinstance(node, PARAMS)
