@@ -1,0 +1,1 @@
+"""Weights in and out, and export to where a model must run."""
