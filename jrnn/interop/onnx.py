@@ -88,20 +88,20 @@ class _Operator(NamedTuple):
 
     name: str
     gates: tuple[int, ...]  # the cell's blocks in ONNX's order
-    activations: dict[str, Activation]  # in ONNX's order, by the cell's option
+    activations: tuple[tuple[str, Activation], ...]  # in ONNX's order: the cell's option and its choice
     attributes: dict[str, int]
 
 
 def _operator(cell: Cell) -> _Operator:
     match cell:
         case Elman():
-            return _Operator("RNN", (0,), {"activation": cell.activation}, {})
+            return _Operator("RNN", (0,), (("activation", cell.activation),), {})
         case LSTM() | PeepholeLSTM():  # i f g o becomes i o f c
-            squash = {"activation": cell.activation, "activation of the cell": cell.activation}
-            return _Operator("LSTM", (0, 3, 1, 2), {"gate_activation": cell.gate_activation, **squash}, {})
+            squash = ("activation", cell.activation)
+            return _Operator("LSTM", (0, 3, 1, 2), (("gate_activation", cell.gate_activation), squash, squash), {})
         case GRU():  # r z n becomes z r h
-            attributes = {"linear_before_reset": int(cell.reset_after)}
-            return _Operator("GRU", (1, 0, 2), {"gate": "sigmoid", "new": "tanh"}, attributes)
+            fixed = (("r and z", "sigmoid"), ("n", "tanh"))
+            return _Operator("GRU", (1, 0, 2), fixed, {"linear_before_reset": int(cell.reset_after)})
     raise TypeError(
         f"{cell} has no ONNX operator; ONNX has Elman, LSTM, PeepholeLSTM and GRU: choose one of them, or export with "
         "jrnn.interop.stablehlo, which takes every cell"
@@ -111,7 +111,7 @@ def _operator(cell: Cell) -> _Operator:
 def _activations(cell: Cell, operator: _Operator, directions: int) -> dict[str, Any]:
     """The attributes that name them; alpha and beta are listed only for those that have any, as onnxruntime reads them."""
     chosen = []
-    for option, choice in operator.activations.items():
+    for option, choice in operator.activations:
         if not isinstance(choice, str) or choice not in ACTIVATIONS:
             raise ValueError(f"{option} of {cell} is {choice!r}; ONNX has {', '.join(map(repr, ACTIVATIONS))}")
         chosen.append(ACTIVATIONS[choice])
@@ -151,8 +151,7 @@ class _Graph:
         match model:
             case LanguageModel():
                 new, y = self.model(model.layer, params.layer, state, self.embedding(params.embedding, x))
-                product = self.add("MatMul", y, self.matrix(params.w, axis=1))
-                return new, self.add("Add", product, self.constant(params.b))
+                return new, self.add("Add", self.product(y, params.w), self.constant(params.b))
             case Dropout():
                 return (), x
             case Layered():
@@ -204,15 +203,8 @@ class _Graph:
             inputs.append(self.constant(np.stack([np.concatenate([p.p_i, p.p_o, p.p_f]) for p in params])))
         index = len(self.nodes)
         y, *ends = outputs = (f"{operator.name}_{index}", *(f"{operator.name}_{index}.{field}" for field in fields))
-        attributes = operator.attributes | _activations(cell, operator, len(params))
-        self.add(
-            operator.name,
-            *inputs,
-            outputs=outputs,
-            hidden_size=cell.hidden_size,
-            direction=direction,
-            **attributes,
-        )
+        attributes = {"hidden_size": cell.hidden_size, "direction": direction, **operator.attributes}
+        self.add(operator.name, *inputs, outputs=outputs, **attributes, **_activations(cell, operator, len(params)))
         after = [self.ends(end, names) for end, names in zip(ends, before, strict=True)]
         return [type(state[0])(*parts) for parts in zip(*after, strict=True)], self.side_by_side(y, cell, len(params))
 
@@ -246,18 +238,19 @@ class _Graph:
         rows = self.add("Gather", self.constant(table.values), tokens)  # the rows alone become float
         return self.add("DequantizeLinear", rows, self.constant(table.scale), axis=2)
 
-    def matrix(self, w: Any, axis: int) -> str:
-        """`w`, float; `axis` is that of its output columns."""
+    def product(self, x: str, w: Any) -> str:
+        """`x @ w`, scaled after the product: onnxruntime would round x to int8 too where a DequantizeLinear leads to a MatMul."""
         if not isinstance(w, Int8):
-            return self.constant(w)
-        return self.add("DequantizeLinear", self.constant(w.values), self.constant(w.scale), axis=axis)
+            return self.add("MatMul", x, self.constant(w))
+        values = self.add("Cast", self.constant(w.values), to=onnx.TensorProto.FLOAT)
+        return self.add("Mul", self.add("MatMul", x, values), self.constant(w.scale))
 
     def stacked(self, weights: list[Any]) -> str:
         """[directions, gates * hidden, in] from [in, gates * hidden] each."""
         if not isinstance(weights[0], Int8):
             return self.constant(np.stack([w.T for w in weights]))
-        rows = [self.matrix(Int8(w.values.T, w.scale), axis=0) for w in weights]
-        return self.joined([self.unsqueeze(row, 0) for row in rows])
+        pairs = [(self.constant(w.values.T), self.constant(w.scale)) for w in weights]
+        return self.joined([self.unsqueeze(self.add("DequantizeLinear", *pair, axis=0), 0) for pair in pairs])
 
     def joined(self, parts: list[str]) -> str:
         return parts[0] if len(parts) == 1 else self.add("Concat", *parts, axis=0)

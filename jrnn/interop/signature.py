@@ -53,15 +53,14 @@ def signature(model: Model, params: Any, *, step: bool, lengths: bool) -> Signat
         raise TypeError(f"model is a {type(model).__name__}; expected a Cell, a Layer or a LanguageModel")
     if step and lengths:
         raise ValueError("lengths=True is of whole sequences, step=True takes one step: leave out one of the two")
+    tokens = isinstance(model, LanguageModel)
+    size = 0 if tokens else model.input_size
+    if size is None:
+        raise ValueError(f"model is {model}, which has no input_size and no weights; expected a model with a cell")
     params = dequantize(params)
     dtype = np.dtype(check_params(model, params))
     model = Recurrent(model) if isinstance(model, Cell) else model
-    if isinstance(model, LanguageModel):
-        xs = Array((), np.dtype(np.int32))
-    elif model.input_size is not None:
-        xs = Array((model.input_size,), dtype)
-    else:
-        raise ValueError(f"model is {model}, which has no input_size and no weights; expected a model with a cell")
+    xs = Array((), np.dtype(np.int32)) if tokens else Array((size,), dtype)
     one = jax.ShapeDtypeStruct((1, *xs.shape), xs.dtype)
     state = jax.eval_shape(lambda params: model.initial_state(params, (1,)), params)
     if step:

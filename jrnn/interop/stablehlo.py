@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.export
 import jax.numpy as jnp
+import numpy as np
 
 from ..unroll import Engine, Scan
 from .quantize import dequantize
@@ -42,9 +43,10 @@ def export(
     if isinstance(platforms, str) or not platforms or not set(platforms) <= set(PLATFORMS):
         raise ValueError(f"platforms is {platforms!r}; expected a tuple of one or more of {PLATFORMS}")
     plain = _sequential(wanted.model)
+    constants = jax.tree.map(np.asarray, params)  # what lies on several devices would ask for as many
 
     def run(state: dict[str, jax.Array], xs: jax.Array, *lengths: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
-        weights, start = dequantize(params), wanted.nested(state)
+        weights, start = dequantize(jax.tree.map(jnp.asarray, constants)), wanted.nested(state)
         marks = {"lengths": lengths[0]} if lengths else {}
         end, ys = plain.step(weights, start, xs) if step else plain.apply(weights, xs, start, **marks)
         return wanted.flat(end), ys
