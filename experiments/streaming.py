@@ -10,7 +10,7 @@ in the calling thread: handing a step to another one takes longer than a small s
 
 import dataclasses
 import functools
-import importlib
+import importlib.util
 import sys
 import time
 import wave
@@ -174,14 +174,7 @@ WAYS: dict[str, tuple[Callable[[jrnn.LSTM, Any], Push], tuple[str, ...]]] = {
 
 
 def missing(packages: tuple[str, ...]) -> list[str]:
-    def absent(package: str) -> bool:
-        try:
-            importlib.import_module(package)
-        except ImportError:
-            return True
-        return False
-
-    return [package for package in packages if absent(package)]
+    return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
 def measure(push: Push, xs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
