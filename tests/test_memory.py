@@ -8,15 +8,20 @@ import jrnn
 from jrnn import Autodiff, Checkpointed, LinearSolve, Scan
 
 
-def temporary(cell, time, gradient, batch=8):
-    """Bytes that the compiled gradient takes besides its arguments and results: exact, unlike time."""
+def bytes_of(function, cell, time, batch):
+    """Bytes that the compiled function takes besides its arguments and results: exact, unlike time."""
     params = jax.eval_shape(cell.init, jax.random.key(0))
     xs = jax.ShapeDtypeStruct((time, batch, cell.input_size), jnp.float32)
+    return jax.jit(function).lower(params, xs).compile().memory_analysis().temp_size_in_bytes
+
+
+def temporary(cell, time, gradient, batch=8, read=lambda state, ys: ys):
+    """Of the gradient of what is read."""
 
     def loss(params, xs):
-        return jnp.sum(jnp.square(jrnn.unroll(cell, params, xs, engine=Scan(gradient=gradient))[1][-1]))
+        return jnp.sum(jnp.square(read(*jrnn.unroll(cell, params, xs, engine=Scan(gradient=gradient)))))
 
-    return jax.jit(jax.grad(loss)).lower(params, xs).compile().memory_analysis().temp_size_in_bytes
+    return bytes_of(jax.grad(loss), cell, time, batch)
 
 
 @pytest.mark.parametrize("cell", [jrnn.LSTM(32, 32), jrnn.GRU(32, 32)], ids=["lstm", "gru"])
@@ -24,12 +29,30 @@ def test_keeping_the_states_takes_a_quarter_of_the_memory(cell):
     assert temporary(cell, 512, LinearSolve(save="states")) < temporary(cell, 512, Autodiff()) / 4
 
 
-def test_checkpointed_memory_beyond_the_states_grows_with_the_root_of_time():
-    """The outputs, which the caller asked for, grow with time; what is kept on top of them does not."""
+@pytest.mark.parametrize("cell", [jrnn.LSTM(32, 32), jrnn.GRU(32, 32), jrnn.Elman(32, 32)], ids=repr)
+def test_outputs_that_nobody_reads_are_not_stacked(cell):
+    def last(params, xs):
+        return jrnn.unroll(cell, params, xs)[0]
+
+    longest = bytes_of(last, cell, 16384, 8)
+    assert longest == bytes_of(last, cell, 32768, 8)
+    assert longest < 16384 * 8 * 32 * 4
+
+
+@pytest.mark.parametrize("cell", [jrnn.LSTM(32, 32), jrnn.GRU(32, 32), jrnn.Elman(32, 32)], ids=repr)
+def test_checkpointed_memory_for_the_last_state_grows_with_the_root_of_time(cell):
+    def checkpointed(time):
+        return temporary(cell, time, Checkpointed(), 4, lambda state, ys: state[0])
+
+    assert checkpointed(16384) < 2.5 * checkpointed(4096)
+    assert checkpointed(16384) < 0.05 * temporary(cell, 16384, Autodiff(), 4, lambda state, ys: state[0])
+
+
+def test_checkpointed_keeps_little_beyond_the_outputs():
+    """The outputs, which the caller asked for, and their cotangents grow with time; what is kept on top of them does not."""
     cell = jrnn.LSTM(32, 32)
 
     def beyond(time):
         return temporary(cell, time, Checkpointed()) - 2 * time * 8 * 32 * 4
 
     assert beyond(4096) < 5 * beyond(256)
-    assert temporary(cell, 4096, Checkpointed()) < temporary(cell, 4096, Autodiff()) / 6

@@ -12,7 +12,7 @@ import jrnn
 from jrnn.interop.quantize import dequantize, quantize
 from jrnn.models import LanguageModel
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install jrnn[export]")
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install jrnn[interop]")
 runtime = pytest.importorskip("onnxruntime", reason="the oracle is onnxruntime, which is not installed")
 
 from jrnn.interop.onnx import ACTIVATIONS, export  # noqa: E402, needs onnx

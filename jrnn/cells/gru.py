@@ -81,10 +81,8 @@ class GRU(Cell[GRUParams, GRUState]):
     def update(self, params: GRUParams, state: GRUState, z: Gates, r: jax.Array) -> GRUState:
         h = self.hidden_size
         reset, keep = jax.nn.sigmoid(z.r + r[..., :h]), jax.nn.sigmoid(z.z + r[..., h : 2 * h])
-        if self.reset_after:
-            past = reset * biased(r[..., 2 * h :], params.b_n)
-        else:
-            past = (reset * state.h) @ params.w_h[:, 2 * h :]
+        after, before = r[..., 2 * h :], params.w_h[:, 2 * h :]
+        past = reset * biased(after, params.b_n) if self.reset_after else (reset * state.h) @ before
         n = jnp.tanh(z.n + past)
         return GRUState(h=n + keep * (state.h - n))
 

@@ -47,6 +47,7 @@ class LSTM(Cell[LSTMParams, LSTMState]):
     gates = ("i", "f", "g", "o")
     forget_gate = "f"
     input_gate = "i"
+
     @property
     def output_size(self) -> int:
         return self.hidden_size
@@ -109,6 +110,7 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
     gates = ("i", "f", "g", "o")
     forget_gate = "f"
     input_gate = "i"
+
     @property
     def output_size(self) -> int:
         return self.hidden_size

@@ -32,7 +32,7 @@ class Autodiff(Gradient):
     """JAX's own differentiation of `lax.scan`: every intermediate of every step is kept."""
 
     def states(self, cell, params, state, initial, sequence, *, reverse, unroll):
-        steps = Steps(by_rows(functools.partial(cell.project, params), sequence.xs), sequence.real, sequence.restart)
+        steps = Steps(projected(cell, params, sequence.xs), sequence.real, sequence.restart)
         state, (states, _) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
         return state, states
 
@@ -59,6 +59,11 @@ class Checkpointed(Gradient):
 
         every = self.every or math.isqrt(sequence.xs.shape[0] - 1) + 1
         return tiled(lambda s, q: part(params, s, initial, q), state, sequence, every, reverse=reverse)
+
+
+def projected(cell: Cell, params: Any, xs: jax.Array) -> Any:
+    """z at all times."""
+    return by_rows(functools.partial(cell.project, params), xs.ndim - 1, xs)
 
 
 def substitute(

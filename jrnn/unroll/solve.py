@@ -1,11 +1,13 @@
 """The derivative of a loop as one linear solve.
 
-With s_t = f(params, s_{t-1}, z_t), a tangent obeys ds_t - J_t ds_{t-1} = b_t, where b_t is what parameters and inputs
-contribute at t: a bidiagonal system. Substitution forwards is forward mode; substitution backwards in the transpose is
-back-propagation through time. b is one map over all times at once, so its transpose is one large product per weight, and the
-backward loop carries the state's cotangent alone.
+With r_t = recur(params, s_{t-1}) and s_t = update(params, s_{t-1}, z_t, r_t), the tangents obey
 
-J_t is JAX's own derivative of `update`, taken inside the loop at the known state, z and r, times that of `recur`.
+    dr_t - R ds_{t-1} = b_t          ds_t - U_s ds_{t-1} - U_z dz_t - U_r dr_t = c_t
+
+where b, c and dz are what parameters and inputs contribute: a bidiagonal system. Substitution forwards is forward mode;
+substitution backwards in the transpose is back-propagation through time, and leaves behind the cotangents of z and r at all
+times, so that the gradients of the parameters follow by one large product per weight. R and U are JAX's own derivatives of
+`recur` and `update`, taken inside the loop where the state, z and r are known.
 """
 
 import dataclasses
@@ -21,7 +23,7 @@ from jax.ad_checkpoint import checkpoint_name
 from ..cell import Cell
 from ..checks import by_rows, positive, select, vary_alike
 from .engine import Sequence, Steps, restarted
-from .gradient import Autodiff, Gradient, substitute, tiled
+from .gradient import Autodiff, Gradient, projected, substitute, tiled
 
 
 @jax.tree_util.register_static
@@ -50,9 +52,10 @@ class LinearSolve(Gradient):
             return Autodiff().states(cell, params, state, initial, sequence, reverse=reverse, unroll=unroll)
 
         def part(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
-            steps = Steps(by_rows(functools.partial(cell.project, params), sequence.xs), sequence.real, sequence.restart)
-            steps = steps._replace(z=_named(steps.z, "gates"))
-            states = _states(cell, self.save == "gates", reverse, unroll, params, state, initial, steps)
+            z = _named(projected(cell, params, sequence.xs), "gates")
+            steps = Steps(z, sequence.real, sequence.restart)
+            how = Loop(cell, sequence.xs.ndim - 1, self.save == "gates", reverse, unroll)
+            states = _states(how, params, state, initial, steps)
             return jax.tree.map(lambda a: a[0 if reverse else -1], states), states
 
         kept = jax.checkpoint_policies.save_only_these_names("states", *(["gates"] if self.save == "gates" else []))
@@ -73,12 +76,20 @@ def _tile(cell: Cell, params: Any, xs: jax.Array) -> int:
     return next((n for n in range(min(most, time), most // 2, -1) if time % n == 0), most)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
-def _states(
-    cell: Cell, gates: bool, reverse: bool, unroll: int, params: Any, state: Any, initial: Any, steps: Steps
-) -> Any:
+class Loop(NamedTuple):
+    """What is known of the loop beforehand."""
+
+    cell: Cell
+    axes: int  # of time and batch
+    gates: bool  # z and r are kept
+    reverse: bool
+    unroll: int
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _states(loop: Loop, params: Any, state: Any, initial: Any, steps: Steps) -> Any:
     """The states after every step."""
-    return substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)[1][0]
+    return substitute(loop.cell, params, state, initial, steps, reverse=loop.reverse, unroll=loop.unroll)[1][0]
 
 
 def _named(tree: Any, name: str) -> Any:
@@ -87,42 +98,46 @@ def _named(tree: Any, name: str) -> Any:
 
 
 @_states.defjvp
-def _(cell: Cell, gates: bool, reverse: bool, unroll: int, primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    cell, axes, gates, reverse, unroll = loop
     params, state, initial, steps = primals
     dparams, dstate, dinitial, dsteps = tangents
     _, (states, r) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
     states = _named(states, "states")
     before = restarted(_shift(state, states, reverse), initial, steps)
-    r = _named(r, "gates") if gates else by_rows(functools.partial(cell.recur, params), before)
+
+    def recur(params: Any, before: Any) -> Any:
+        return by_rows(functools.partial(cell.recur, params), axes, before)
+
+    r = _named(r, "gates") if gates else recur(params, before)
 
     # What parameters and inputs contribute at each time, the states given; a restart contributes through `initial`.
     dbefore = restarted(jax.tree.map(jnp.zeros_like, before), dinitial, steps)
-    recur = lambda p, s: by_rows(functools.partial(cell.recur, p), s)
-    dr = jax.jvp(recur, (params, before), (dparams, dbefore))[1]
-    ds = jax.jvp(lambda p, s: _update(cell, p, s, steps, r), (params, before), (dparams, dbefore))[1]
+    b = jax.jvp(recur, (params, before), (dparams, dbefore))[1]
+    c = jax.jvp(lambda p, s: _update(cell, p, s, steps, r), (params, before), (dparams, dbefore))[1]
     at = At(before, steps, r)
 
     # The unknowns: the state's tangent before the first step, and those of z, r and the state at each.
     def matvec(x: Any) -> Any:
         first, dz, dr, states = x
         ds = _carried(at.steps, _shift(first, states, reverse))
-        rest = dr, states
-        given = jax.vmap(functools.partial(_dr, cell, params))(at, ds), jax.vmap(functools.partial(_ds, cell, params))(at, ds, dz, dr)
-        return first, dz, *jax.tree.map(jnp.subtract, rest, given)
+        from_past = jax.vmap(functools.partial(_dr, cell, params))(at, ds)
+        from_step = jax.vmap(functools.partial(_ds, cell, params))(at, ds, dz, dr)
+        return first, dz, *jax.tree.map(jnp.subtract, (dr, states), (from_past, from_step))
 
-    def solve(_: Any, b: Any) -> Any:
+    def solve(_: Any, given: Any) -> Any:
         def body(ds: Any, at_t: Any) -> tuple[Any, Any]:
-            at, dz, b_r, b_s = at_t
+            at, dz, b, c = at_t
             ds = _carried(at.steps, ds)
-            dr = jax.tree.map(jnp.add, _dr(cell, params, at, ds), b_r)
-            ds = jax.tree.map(jnp.add, _ds(cell, params, at, ds, dz, dr), b_s)
+            dr = jax.tree.map(jnp.add, _dr(cell, params, at, ds), b)
+            ds = jax.tree.map(jnp.add, _ds(cell, params, at, ds, dz, dr), c)
             return ds, (dr, ds)
 
-        first, dz, b_r, b_s = b
-        return first, dz, *lax.scan(body, first, (at, dz, b_r, b_s), reverse=reverse)[1]
+        first, dz, b, c = given
+        return first, dz, *lax.scan(body, first, (at, dz, b, c), reverse=reverse)[1]
 
     def transpose_solve(_: Any, g: Any) -> Any:
-        recurrent = _transposed_once(params, rows=math.prod(jax.tree.leaves(state)[0].shape[:-1]))
+        recurrent = _transposed_once(params, rows=math.prod(jax.tree.leaves(state)[0].shape[: axes - 1]))
         shared = Shared()
 
         def body(ds: Any, at_t: Any) -> tuple[Any, Any]:
@@ -140,9 +155,9 @@ def _(cell: Cell, gates: bool, reverse: bool, unroll: int, primals: Any, tangent
         ds, (states, distinct) = lax.scan(body, zeros, (at, g_r, g_s), reverse=not reverse)
         return *jax.tree.map(jnp.add, (ds, *shared.unpack(distinct)), (first, g_z, g_r)), states
 
-    # Its transpose wants all of b to depend on what is differentiated; through the barrier, all does.
-    b = lax.optimization_barrier((dstate, dsteps.z, dr, ds))
-    return states, lax.custom_linear_solve(matvec, b, solve, transpose_solve)[-1]
+    # custom_linear_solve transposes where all that is given depends on what is differentiated; through the barrier, all does.
+    given = lax.optimization_barrier((dstate, dsteps.z, b, c))
+    return states, lax.custom_linear_solve(matvec, given, solve, transpose_solve)[-1]
 
 
 class At(NamedTuple):
@@ -170,7 +185,10 @@ def _dr(cell: Cell, params: Any, at: At, ds: Any) -> Any:
 
 def _ds(cell: Cell, params: Any, at: At, ds: Any, dz: Any, dr: Any) -> Any:
     """The tangent of the new state, from those of the old one, z and r."""
-    update = lambda s, z, r: _update(cell, params, s, at.steps._replace(z=z), r)
+
+    def update(before: Any, z: Any, r: Any) -> Any:
+        return _update(cell, params, before, at.steps._replace(z=z), r)
+
     return jax.jvp(update, (at.before, at.steps.z, at.r), (ds, dz, dr))[1]
 
 
