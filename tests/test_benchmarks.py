@@ -154,7 +154,7 @@ def run(*arguments):
 
 def test_a_run_writes_its_report_and_goes_on_where_it_was_killed(tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
-    options = ["--cells=gru", "--peers", "plain-scan", "haiku", "--engines=solve", f"--out={out}"]
+    options = ["--cells=gru", "--peers", "plain-scan", "haiku", "--engines=states", f"--out={out}"]
     monkeypatch.setattr(measure, "matrix_rates", functools.partial(measure.matrix_rates, size=64))
     write_json, points = unroll.write_json, []
 
@@ -182,7 +182,7 @@ def test_a_run_writes_its_report_and_goes_on_where_it_was_killed(tmp_path, capsy
     assert after["points"][:1] == before["points"]
     assert [(point["cell"], point["mode"]) for point in after["points"]] == [("gru", "forward"), ("gru", "train")]
     rows = after["points"][1]["rows"]
-    assert {"jrnn", "jrnn solve", "jrnn sharded", "plain-scan", "haiku"} <= set(rows)
+    assert {"jrnn", "jrnn states", "jrnn sharded", "plain-scan", "haiku"} <= set(rows)
     assert [name for name, row in rows.items() if "failed" in row] == [] or "not installed" in rows["haiku"]["failed"]
     for name in ("jrnn", "plain-scan"):
         assert rows[name]["median"] >= rows[name]["min"] > 0

@@ -97,8 +97,7 @@ def blocks(w: Any, order: tuple[int, ...]) -> Any:
 
 ENGINES: dict[str, jrnn.Engine] = {
     "autodiff": jrnn.Scan(gradient=jrnn.Autodiff()),
-    "solve": jrnn.Scan(gradient=jrnn.LinearSolve()),
-    "solve-gates": jrnn.Scan(gradient=jrnn.LinearSolve(save="gates")),
+    "states": jrnn.Scan(gradient=jrnn.LinearSolve(save="states")),
     "checkpointed": jrnn.Scan(gradient=jrnn.Checkpointed()),
 }
 
