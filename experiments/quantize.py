@@ -24,7 +24,7 @@ from experiments.data.windows import BATCH_AXES, Windows
 from experiments.run import console, explained, read_config, use_all_cores
 from jrnn.checkpoint import Checkpoints
 from jrnn.interop import stablehlo
-from jrnn.interop.quantize import dequantize, quantize
+from jrnn.interop.int8 import dequantize, quantize
 from jrnn.models import LanguageModel
 from jrnn.train import make_evaluate
 

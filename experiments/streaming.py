@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
 import jrnn
 from experiments.run import console, explained
+from jrnn.interop import torch as to_torch
 
 NAME = "streaming"
 WARM_UP = 50  # steps that are not counted
@@ -100,16 +100,11 @@ def start_jrnn(cell: jrnn.LSTM, params: Any) -> Push:
 
 
 def torch_weights(cell: jrnn.LSTM, params: Any, suffix: str) -> dict[str, Any]:
-    """By PyTorch's names: transposed, and a second bias of 0."""
+    """By the names of PyTorch's LSTM, or of its cell, which number no layers."""
     import torch
 
-    arrays = {
-        "weight_ih": params.w_x.T,
-        "weight_hh": params.w_h.T,
-        "bias_ih": params.b,
-        "bias_hh": jnp.zeros_like(params.b),
-    }
-    return {name + suffix: torch.tensor(np.array(a)) for name, a in arrays.items()}
+    arrays = to_torch.to_state_dict(cell, params)
+    return {name.replace("_l0", suffix): torch.as_tensor(array) for name, array in arrays.items()}
 
 
 def start_torch(cell: jrnn.LSTM, params: Any) -> Push:

@@ -93,6 +93,19 @@ def is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
+def floats(tree: Any, values: Any = None) -> list[Any]:
+    """The leaves that can be differentiated; with `values`, a tree of as many leaves, those of it in their places."""
+    leaves = jax.tree.leaves(tree)
+    of = leaves if values is None else jax.tree.leaves(values)
+    return [value for leaf, value in zip(leaves, of, strict=True) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
+def filled(tree: Any, values: list[Any]) -> Any:
+    """`tree` with the leaves that can be differentiated replaced, in their order."""
+    remaining = iter(values)
+    return jax.tree.map(lambda a: next(remaining) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+
+
 def one_key(key: Any, name: str = "key") -> None:
     """`key` is a single typed key, as `jax.random.key` makes it."""
     if not hasattr(key, "dtype") or not is_key(key) or key.shape != ():

@@ -11,7 +11,7 @@ from cases import ALL, CANNOT_STREAM, HIDDEN, INPUT, cast, random_inputs, random
 
 import jrnn
 from jrnn.interop import stablehlo
-from jrnn.interop.quantize import dequantize, quantize
+from jrnn.interop.int8 import dequantize, quantize
 from jrnn.models import LanguageModel
 
 pytest.importorskip("flatbuffers", reason="JAX writes exported functions with flatbuffers, which is not installed")

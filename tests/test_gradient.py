@@ -17,8 +17,8 @@ WAYS = {
     "checkpointed-root": Checkpointed(),
     "states": LinearSolve(tile=3, save="states"),
     "states-one-tile": LinearSolve(tile=16, save="states"),
-    "gates": LinearSolve(tile=3),
-    "gates-own-tile": LinearSolve(),
+    "gates": LinearSolve(tile=3, save="gates"),
+    "own-choice": LinearSolve(),
 }
 
 
@@ -81,7 +81,7 @@ def test_vmap_over_parameters_and_forward_jacobian():
     ("make", "words"),
     [
         (lambda: LinearSolve(tile=0), "tile is 0"),
-        (lambda: LinearSolve(save="everything"), "save is 'everything'; expected 'states' or 'gates'"),
+        (lambda: LinearSolve(save="everything"), "save is 'everything'; expected 'states', 'gates' or None"),
         (lambda: Checkpointed(every=0), "every is 0"),
     ],
 )

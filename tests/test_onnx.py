@@ -9,7 +9,7 @@ import pytest
 from cases import ALL, CANNOT_STREAM, HIDDEN, INPUT, cast, random_inputs, random_params, random_state, run, same
 
 import jrnn
-from jrnn.interop.quantize import dequantize, quantize
+from jrnn.interop.int8 import dequantize, quantize
 from jrnn.models import LanguageModel
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install jrnn[interop]")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jrnn
-from jrnn.interop.quantize import Int8, dequantize, quantize
+from jrnn.interop.int8 import Int8, dequantize, quantize
 
 
 @given(

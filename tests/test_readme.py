@@ -1,12 +1,18 @@
-"""The README's examples run, as they stand, one after the other."""
+"""The README's examples run, as they stand, one after the other, and so does each line of its table of other libraries."""
 
 import re
+import warnings
 from pathlib import Path
 
 import jax
 import pytest
 
+import jrnn
+from jrnn import interop
+
 README = Path(__file__).parents[1] / "README.md"
+ROWS = re.findall(r"^\| ([\w ]+) \| `(.*)` \| `(params = .*)` \|$", README.read_text(encoding="utf-8"), re.MULTILINE)
+LIBRARIES = {"torch": "torch", "linen": "flax.linen", "nnx": "flax.nnx", "keras": "keras", "equinox": "equinox"}
 
 
 def test_examples_run():
@@ -26,3 +32,22 @@ def test_examples_run():
 def test_one_command_to_run_and_one_to_test(words):
     commands = re.findall(r"```sh\n(.*?)\n```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert sum(words in command and command.startswith("pip install") for command in commands) == 1
+
+
+def test_the_table_has_every_library():
+    assert [name for name, *_ in ROWS] == ["PyTorch", "Flax linen", "Flax nnx", "Keras", "Haiku", "Equinox"]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_what_others_trained_is_read(row, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    layer = jrnn.rnn(jrnn.LSTM, input_size=5, hidden_size=10, num_layers=2, bidirectional=True)
+    names = {"jax": jax, "jnp": jax.numpy, "interop": interop, "layer": layer, "cell": jrnn.LSTM(5, 10)}
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # Keras with NumPy 2
+        names |= {name: pytest.importorskip(at) for name, at in LIBRARIES.items() if f"{name}." in row[1]}
+        for line in row[1:]:
+            exec(line, names)
+    owner = names["layer"] if row[0] == "PyTorch" else names["cell"]
+    assert jax.tree.structure(names["params"]) == jax.tree.structure(owner.init(jax.random.key(0)))

@@ -6,10 +6,9 @@ No other library is imported before it is needed; `jrnn.interop.onnx`, which nee
 from . import equinox as equinox
 from . import flax as flax
 from . import haiku as haiku
+from . import int8 as int8
 from . import keras as keras
 from . import stablehlo as stablehlo
 from . import torch as torch
-from .quantize import dequantize as dequantize
-from .quantize import quantize as quantize
 from .weights import load as load
 from .weights import save as save

@@ -13,7 +13,7 @@ from ..cells import GRU, LSTM, Elman, PeepholeLSTM
 from ..checks import Activation
 from ..layers import Bidirectional, Directions, Dropout, Layered, Recurrent, Residual
 from ..models import LanguageModel
-from .quantize import Int8
+from .int8 import Int8
 from .signature import Array, Model, Signature, signature
 
 OPSET, IR_VERSION = (

@@ -10,7 +10,7 @@ from ..cell import Cell
 from ..checks import check_params
 from ..layers import Layer, Recurrent
 from ..models import LanguageModel
-from .quantize import dequantize
+from .int8 import dequantize
 
 Model = Cell | Layer | LanguageModel
 

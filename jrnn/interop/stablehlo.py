@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..unroll import Engine, Scan
-from .quantize import dequantize
+from .int8 import dequantize
 from .signature import Array, Model, signature
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")

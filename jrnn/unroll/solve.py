@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.custom_derivatives import SymbolicZero
 
 from ..cell import Cell
-from ..checks import by_rows, positive, select, vary_alike
+from ..checks import by_rows, filled, floats, positive, select, vary_alike
 from .engine import Sequence, Steps, restarted
-from .gradient import Autodiff, Gradient, projected, substitute, tiled
+from .gradient import Gradient, projected, substitute, tiled
 
 
 @jax.tree_util.register_static
@@ -31,49 +32,49 @@ from .gradient import Autodiff, Gradient, projected, substitute, tiled
 class LinearSolve(Gradient):
     """Back-propagation as a linear solve, tile by tile of time, so that a tile's arrays stay in the cache.
 
-    `tile` is the number of steps in a tile; None: as many as keep its z within 1 MiB on a CPU (at least 8), all elsewhere;
-    with `save="states"` no more than a sixteenth of the sequence, so that the tile itself takes little.
-    `save="gates"` keeps z, r and the states between the passes; `"states"` keeps the states alone and computes z and r again
-    by large products: a half to a quarter of the memory for up to a tenth (Elman: a seventh) of the speed. States that are
-    not differentiable throughout (noise keys) fall back to `Autodiff`.
+    - `tile`: the number of steps in a tile; None: on a CPU as many as keep its z within 1 MiB, elsewhere all.
+    - `save`: what is kept between the passes. `"gates"`: z, r and the states. `"states"`: the states alone, a quarter to a
+      half of the memory; z and r are computed again by large products. None: on a CPU the gates while z and r take less than
+      32 MiB together, above which fresh memory costs more time than the products; elsewhere the gates.
     """
 
     tile: int | None = None
-    save: str = "gates"
+    save: str | None = None
 
     def __post_init__(self) -> None:
         if self.tile is not None:
             positive("LinearSolve", tile=self.tile)
-        if self.save not in ("states", "gates"):
-            raise ValueError(f"LinearSolve: save is {self.save!r}; expected 'states' or 'gates'")
+        if self.save not in ("states", "gates", None):
+            raise ValueError(f"LinearSolve: save is {self.save!r}; expected 'states', 'gates' or None")
 
     def states(self, cell, params, state, initial, sequence, *, reverse, unroll):
-        if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(state)):
-            return Autodiff().states(cell, params, state, initial, sequence, reverse=reverse, unroll=unroll)
+        tile, gates = self._choose(cell, params, sequence.xs)
 
         def part(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
             z = _named(projected(cell, params, sequence.xs), "gates")
             steps = Steps(z, sequence.real, sequence.restart)
-            how = Loop(cell, sequence.xs.ndim - 1, self.save == "gates", reverse, unroll)
-            states = _states(how, params, state, initial, steps)
+            loop = Loop(cell, sequence.xs.ndim - 1, gates, reverse, unroll)
+            states = _states(loop, params, state, initial, steps)
             return jax.tree.map(lambda a: a[0 if reverse else -1], states), states
 
-        kept = jax.checkpoint_policies.save_only_these_names("states", *(["gates"] if self.save == "gates" else []))
+        kept = jax.checkpoint_policies.save_only_these_names("states", *(["gates"] if gates else []))
         part = jax.checkpoint(part, policy=kept, prevent_cse=False)
-        tile = self.tile or _tile(cell, params, sequence.xs)
-        if self.tile is None and self.save == "states":
-            tile = min(tile, max(8, sequence.xs.shape[0] // 16))
+        if tile is None:
+            return part(params, state, initial, sequence)
         return tiled(lambda s, q: part(params, s, initial, q), state, sequence, tile, reverse=reverse)
 
-
-def _tile(cell: Cell, params: Any, xs: jax.Array) -> int:
-    """How many steps keep z within 1 MiB; rather a little fewer than leave a rest, which would be compiled apart."""
-    time = xs.shape[0]
-    if jax.default_backend() != "cpu" or not isinstance(time, int):
-        return time
-    step = jax.tree.leaves(jax.eval_shape(cell.project, params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)))
-    most = max(8, 2**20 // max(1, sum(z.size * z.dtype.itemsize for z in step)))
-    return next((n for n in range(min(most, time), most // 2, -1) if time % n == 0), most)
+    def _choose(self, cell: Cell, params: Any, xs: jax.Array) -> tuple[int | None, bool]:
+        """The steps in a tile (None: all), and whether the gates are kept."""
+        time = xs.shape[0]
+        if jax.default_backend() != "cpu" or not isinstance(time, int):
+            return self.tile, self.save != "states"
+        z = jax.tree.leaves(jax.eval_shape(cell.project, params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)))
+        step = max(1, sum(a.size * a.dtype.itemsize for a in z))
+        gates = self.save == "gates" if self.save else 2 * time * step < 2**25
+        # Where only the states are kept, the tile itself should not take much either.
+        most = max(8, min(2**20 // step, time if gates else time // 16))
+        # Rather a little fewer steps than a rest, which would be compiled apart.
+        return self.tile or next((n for n in range(most, most // 2, -1) if time % n == 0), most), gates
 
 
 class Loop(NamedTuple):
@@ -102,20 +103,21 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
     cell, axes, gates, reverse, unroll = loop
     params, state, initial, steps = primals
     dparams, dstate, dinitial, dsteps = tangents
+    dstate, dinitial = floats(state, dstate), floats(initial, dinitial)
     _, (states, r) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
     states = _named(states, "states")
     before = restarted(_shift(state, states, reverse), initial, steps)
 
-    def recur(params: Any, before: Any) -> Any:
-        return by_rows(functools.partial(cell.recur, params), axes, before)
+    def recur(params: Any, values: Any) -> Any:
+        return by_rows(functools.partial(cell.recur, params), axes, filled(before, values))
 
-    r = _named(r, "gates") if gates else recur(params, before)
+    r = _named(r, "gates") if gates else recur(params, floats(before))
 
     # What parameters and inputs contribute at each time, the states given; a restart contributes through `initial`.
-    dbefore = restarted(jax.tree.map(jnp.zeros_like, before), dinitial, steps)
-    b = jax.jvp(recur, (params, before), (dparams, dbefore))[1]
-    c = jax.jvp(lambda p, s: _update(cell, p, s, steps, r), (params, before), (dparams, dbefore))[1]
+    dbefore = restarted(jax.tree.map(jnp.zeros_like, floats(before)), dinitial, steps)
     at = At(before, steps, r)
+    b = jax.jvp(recur, (params, floats(before)), (dparams, dbefore))[1]
+    c = jax.jvp(lambda p, s: _update(cell, p, at, s, steps.z, r), (params, floats(before)), (dparams, dbefore))[1]
 
     # The unknowns: the state's tangent before the first step, and those of z, r and the state at each.
     def matvec(x: Any) -> Any:
@@ -144,20 +146,26 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
             at, g_r, g_s = at_t
             new = lax.optimization_barrier(jax.tree.map(jnp.add, ds, g_s))
             update = functools.partial(_ds, cell, params, at)
-            ds, dz, dr = jax.linear_transpose(update, at.before, at.steps.z, at.r)(new)
+            ds, dz, dr = jax.linear_transpose(update, floats(at.before), at.steps.z, at.r)(new)
             distinct = lax.optimization_barrier(shared.pack((dz, dr)))
             dr = jax.tree.map(jnp.add, shared.unpack(distinct)[1], g_r)
-            (past,) = jax.linear_transpose(functools.partial(_dr, cell, recurrent(), at), at.before)(dr)
+            (past,) = jax.linear_transpose(functools.partial(_dr, cell, recurrent(), at), floats(at.before))(dr)
             return _carried(at.steps, jax.tree.map(jnp.add, ds, past)), (new, distinct)
 
         first, g_z, g_r, g_s = g
-        zeros = vary_alike(jax.tree.map(jnp.zeros_like, state), state)[0]
+        zeros = vary_alike(jax.tree.map(jnp.zeros_like, floats(state)), state)[0]
         ds, (states, distinct) = lax.scan(body, zeros, (at, g_r, g_s), reverse=not reverse)
         return *jax.tree.map(jnp.add, (ds, *shared.unpack(distinct)), (first, g_z, g_r)), states
 
     # custom_linear_solve transposes where all that is given depends on what is differentiated; through the barrier, all does.
     given = lax.optimization_barrier((dstate, dsteps.z, b, c))
-    return states, lax.custom_linear_solve(matvec, given, solve, transpose_solve)[-1]
+    dstates = lax.custom_linear_solve(matvec, given, solve, transpose_solve)[-1]
+    return states, jax.tree.map(_tangent, filled(states, dstates))
+
+
+def _tangent(a: jax.Array) -> Any:
+    """A tangent as it is; none, where what it belongs to cannot be differentiated."""
+    return a if jnp.issubdtype(a.dtype, jnp.floating) else SymbolicZero(jax.typeof(a).to_tangent_aval())
 
 
 class At(NamedTuple):
@@ -173,23 +181,22 @@ def _carried(steps: Steps, ds: Any) -> Any:
     return ds if steps.restart is None else select(steps.restart, jax.tree.map(jnp.zeros_like, ds), ds)
 
 
-def _update(cell: Cell, params: Any, before: Any, steps: Steps, r: Any) -> Any:
-    new = cell.update(params, before, steps.z, r)
-    return new if steps.real is None else select(steps.real, new, before)
+def _update(cell: Cell, params: Any, at: At, values: Any, z: Any, r: Any) -> Any:
+    """What of the new state is differentiable, from the same of the old one."""
+    before = filled(at.before, values)
+    new = cell.update(params, before, z, r)
+    return floats(new if at.steps.real is None else select(at.steps.real, new, before))
 
 
 def _dr(cell: Cell, params: Any, at: At, ds: Any) -> Any:
     """The tangent of r, from the state's."""
-    return jax.jvp(lambda s: cell.recur(params, s), (at.before,), (ds,))[1]
+    return jax.jvp(lambda s: cell.recur(params, filled(at.before, s)), (floats(at.before),), (ds,))[1]
 
 
 def _ds(cell: Cell, params: Any, at: At, ds: Any, dz: Any, dr: Any) -> Any:
     """The tangent of the new state, from those of the old one, z and r."""
-
-    def update(before: Any, z: Any, r: Any) -> Any:
-        return _update(cell, params, before, at.steps._replace(z=z), r)
-
-    return jax.jvp(update, (at.before, at.steps.z, at.r), (ds, dz, dr))[1]
+    update = functools.partial(_update, cell, params, at)
+    return jax.jvp(update, (floats(at.before), at.steps.z, at.r), (ds, dz, dr))[1]
 
 
 class Shared:
