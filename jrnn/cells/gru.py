@@ -23,11 +23,11 @@ class GRUState(NamedTuple):
 
 
 class Gates(NamedTuple):
-    """Three arrays rather than one: XLA's CPU backend does not vectorise slices of what a loop reads step by step."""
+    """An array per gate rather than one: XLA's CPU backend does not vectorise slices of what a loop reads step by step."""
 
     r: jax.Array  # [..., hidden]
     z: jax.Array  # [..., hidden]
-    n: jax.Array  # [..., hidden]
+    n: jax.Array | None  # [..., hidden]; None from `recur` where reset_after is False: its product waits for r
 
 
 @jax.tree_util.register_static
@@ -75,16 +75,24 @@ class GRU(Cell[GRUParams, GRUState]):
     def project(self, params: GRUParams, x: jax.Array) -> Gates:
         return Gates(*jnp.split(affine(x, params.w_x, params.b), 3, -1))
 
-    def recur(self, params: GRUParams, state: GRUState) -> jax.Array:
-        return state.h @ (params.w_h if self.reset_after else params.w_h[:, : 2 * self.hidden_size])
+    def recur(self, params: GRUParams, state: GRUState) -> Gates:
+        if self.reset_after:
+            return Gates(*jnp.split(state.h @ params.w_h, 3, -1))
+        return Gates(*jnp.split(state.h @ params.w_h[:, : 2 * self.hidden_size], 2, -1), None)
 
-    def update(self, params: GRUParams, state: GRUState, z: Gates, r: jax.Array) -> GRUState:
-        h = self.hidden_size
-        reset, keep = jax.nn.sigmoid(z.r + r[..., :h]), jax.nn.sigmoid(z.z + r[..., h : 2 * h])
-        after, before = r[..., 2 * h :], params.w_h[:, 2 * h :]
-        past = reset * biased(after, params.b_n) if self.reset_after else (reset * state.h) @ before
+    def update(self, params: GRUParams, state: GRUState, z: Gates, r: Gates) -> GRUState:
+        reset, keep = sigmoid(z.r + r.r), sigmoid(z.z + r.z)
+        if r.n is None:
+            past = (reset * state.h) @ params.w_h[:, 2 * self.hidden_size :]
+        else:
+            past = reset * biased(r.n, params.b_n)
         n = jnp.tanh(z.n + past)
         return GRUState(h=n + keep * (state.h - n))
 
     def readout(self, params: GRUParams, state: GRUState, x: jax.Array) -> jax.Array:
         return state.h
+
+
+def sigmoid(x: jax.Array) -> jax.Array:
+    """σ(x) = tanh(x / 2) / 2 + 1/2, which XLA's CPU backend computes faster than its own."""
+    return 0.5 * jnp.tanh(0.5 * x) + 0.5

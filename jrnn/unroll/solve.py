@@ -32,7 +32,7 @@ from .gradient import Gradient, projected, substitute, tiled
 class LinearSolve(Gradient):
     """Back-propagation as a linear solve, tile by tile of time, so that a tile's arrays stay in the cache.
 
-    - `tile`: the number of steps in a tile; None: on a CPU as many as keep its z within 1 MiB, elsewhere all.
+    - `tile`: the number of steps in a tile; None: on a CPU as many as keep its z within 1.5 MiB, elsewhere all.
     - `save`: what is kept between the passes. `"gates"`: z, r and the states. `"states"`: the states alone, a quarter to a
       half of the memory; z and r are computed again by large products. None: on a CPU the gates while z and r take less than
       32 MiB together, above which fresh memory costs more time than the products; elsewhere the gates.
@@ -72,7 +72,7 @@ class LinearSolve(Gradient):
         step = max(1, sum(a.size * a.dtype.itemsize for a in z))
         gates = self.save == "gates" if self.save else 2 * time * step < 2**25
         # Where only the states are kept, the tile itself should not take much either.
-        most = max(8, min(2**20 // step, time if gates else time // 16))
+        most = max(8, min(3 * 2**19 // step, time if gates else time // 16))
         # Rather a little fewer steps than a rest, which would be compiled apart.
         return self.tile or next((n for n in range(most, most // 2, -1) if time % n == 0), most), gates
 
