@@ -82,10 +82,8 @@ class GRU(Cell[GRUParams, GRUState]):
 
     def update(self, params: GRUParams, state: GRUState, z: Gates, r: Gates) -> GRUState:
         reset, keep = sigmoid(z.r + r.r), sigmoid(z.z + r.z)
-        if r.n is None:
-            past = (reset * state.h) @ params.w_h[:, 2 * self.hidden_size :]
-        else:
-            past = reset * biased(r.n, params.b_n)
+        late = params.w_h[:, 2 * self.hidden_size :]
+        past = (reset * state.h) @ late if r.n is None else reset * biased(r.n, params.b_n)
         n = jnp.tanh(z.n + past)
         return GRUState(h=n + keep * (state.h - n))
 
