@@ -157,10 +157,15 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
         ds, (states, distinct) = lax.scan(body, zeros, (at, g_r, g_s), reverse=not reverse)
         return *jax.tree.map(jnp.add, (ds, *shared.unpack(distinct)), (first, g_z, g_r)), states
 
-    # custom_linear_solve transposes where all that is given depends on what is differentiated; through the barrier, all does.
-    given = lax.optimization_barrier((dstate, dsteps.z, b, c))
+    given = _all_alike((dstate, dsteps.z, b, c))
     dstates = lax.custom_linear_solve(matvec, given, solve, transpose_solve)[-1]
     return states, jax.tree.map(_tangent, filled(states, dstates))
+
+
+def _all_alike(tangents: Any) -> Any:
+    """The same, but each depends on what any depends on, as `custom_linear_solve` needs it to be transposed; XLA drops it."""
+    any_of = functools.reduce(jnp.add, (jnp.sum(a.astype(float)) for a in jax.tree.leaves(tangents)))
+    return jax.tree.map(lambda a: jnp.where(False, any_of.astype(a.dtype), a), tangents)
 
 
 def _tangent(a: jax.Array) -> Any:
