@@ -24,13 +24,13 @@ def checked(
     surplus = sorted((key for key in weights if key not in shapes), key=str)
     if missing or surplus:
         raise ValueError(
-            f"{name} lacks {some(missing)} and has {some(surplus)} besides; {owner} expects "
-            f"{', '.join(f'{key} {list(shape)}' for key, shape in shapes.items())}"
+            f"{name} lacks {some(missing)} and has {some(surplus)} besides; expected "
+            f"{', '.join(f'{key} {list(shape)}' for key, shape in shapes.items())} of {owner}"
         )
     arrays = {key: to_numpy(weights[key], f"{name}: {key}") for key in shapes}
     for key, shape in shapes.items():
         if arrays[key].shape != shape:
-            raise ValueError(f"{name}: {key} has shape {list(arrays[key].shape)}; {owner} expects {list(shape)} of it")
+            raise ValueError(f"{name}: {key} has shape {list(arrays[key].shape)}; expected {list(shape)} of {owner}")
     check_dtypes({key: array.dtype for key, array in arrays.items()}, name)
     return arrays
 
