@@ -1,7 +1,7 @@
 """Gated recurrent unit, with the reset gate after or before the recurrent product. Gate order r z n, as PyTorch has it."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ class Gates(NamedTuple):
 
     r: jax.Array  # [..., hidden]
     z: jax.Array  # [..., hidden]
-    n: jax.Array | None  # [..., hidden]; None from `recur` where reset_after is False: its product waits for r
+    n: Any  # [..., hidden]; None from `recur` where reset_after is False: its product waits for r
 
 
 @jax.tree_util.register_static
@@ -78,7 +78,8 @@ class GRU(Cell[GRUParams, GRUState]):
     def recur(self, params: GRUParams, state: GRUState) -> Gates:
         if self.reset_after:
             return Gates(*jnp.split(state.h @ params.w_h, 3, -1))
-        return Gates(*jnp.split(state.h @ params.w_h[:, : 2 * self.hidden_size], 2, -1), None)
+        r, z = jnp.split(state.h @ params.w_h[:, : 2 * self.hidden_size], 2, -1)
+        return Gates(r, z, None)
 
     def update(self, params: GRUParams, state: GRUState, z: Gates, r: Gates) -> GRUState:
         reset, keep = sigmoid(z.r + r.r), sigmoid(z.z + r.z)
