@@ -33,8 +33,8 @@ class LinearSolve(Gradient):
     """Back-propagation as a linear solve, tile by tile of time, so that a tile's arrays stay in the cache.
 
     - `tile`: the number of steps in a tile; None: on a CPU as many as keep its z within 1.5 MiB, elsewhere all.
-    - `save`: what is kept between the passes. `"gates"`: z, r and the states. `"states"`: the states alone, a quarter to a
-      half of the memory; z and r are computed again by large products. None: on a CPU the gates while z and r take less than
+    - `save`: what is kept between the passes. `"gates"`: z, r and the states. `"states"`: the states alone, a seventh
+      to a third of the memory; z and r are computed again by large products. None: on a CPU the gates while z and r take less than
       32 MiB together, above which fresh memory costs more time than the products; elsewhere the gates.
     """
 
