@@ -134,7 +134,7 @@ def make_loss(model: LanguageModel) -> Any:
         fresh = model.initial_state(params, window.inputs.shape[1:])
         carry = jax.tree.map(lambda new, old: jnp.where(window.first, new, old), fresh, carry)
         state, logits = model.apply(params, window.inputs, carry, key=key)
-        return losses.cross_entropy(logits, window.targets), state
+        return losses.cross_entropy(logits, window.targets, None), state
 
     return loss
 

@@ -1,6 +1,7 @@
 """jrnn: recurrent networks as pure functions in JAX."""
 
 from . import initializers as initializers
+from . import pooling as pooling
 from .cell import Cell as Cell
 from .cells import CTRNN as CTRNN
 from .cells import GRU as GRU
@@ -9,6 +10,9 @@ from .cells import Elman as Elman
 from .cells import Jordan as Jordan
 from .cells import PeepholeLSTM as PeepholeLSTM
 from .cells import ProjectedLSTM as ProjectedLSTM
+from .embeddings import Embedding as Embedding
+from .embeddings import OneHot as OneHot
+from .embeddings import WordsAndCharacters as WordsAndCharacters
 from .layers import Bidirectional as Bidirectional
 from .layers import Dropout as Dropout
 from .layers import Layer as Layer

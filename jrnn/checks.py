@@ -192,6 +192,18 @@ def check_input(owner: Any, x: Any, dtype: jnp.dtype, name: str, time: bool) -> 
         )
 
 
+def check_tokens(tokens: Any, size: int) -> jax.Array:
+    """`tokens` are integers in 0..size - 1; values are checked where they are known (not under jit)."""
+    tokens = jnp.asarray(tokens)
+    if not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise TypeError(f"tokens is {describe(tokens)}; expected integers in 0..{size - 1}")
+    if not isinstance(tokens, Tracer):
+        values = np.asarray(tokens)
+        if values.size and not (values.min() >= 0 and values.max() < size):
+            raise ValueError(f"tokens holds {values.min()}..{values.max()}; expected 0..{size - 1}, the vocabulary")
+    return tokens
+
+
 def check_state(owner: Any, params: Any, state: Any, batch: tuple[int, ...], name: str = "state") -> None:
     """`state` has the structure, shapes and dtypes of `owner.initial_state(params, batch)`, with or without a noise key."""
 

@@ -51,6 +51,32 @@ class Layer(abc.ABC):
     def step(self, params: Any, state: Any, x: jax.Array, *, key: jax.Array | None = None) -> tuple[Any, jax.Array]:
         """One time step: x [*batch, input] -> (new state, y [*batch, output]); the same numbers as `apply`."""
 
+    def ends(self, ys: jax.Array, real: jax.Array | None) -> jax.Array:
+        """Of the outputs ys [time, *batch, output] those at the end of the run, [*batch, output]: at the last real step.
+
+        A reversed layer ends at the first real step, and each half of a `Bidirectional` where its direction does. A row without
+        real steps ends in zeros. `real` is bool [time, *batch], or None where every step is.
+        """
+        return _at(_last_step, ys, real)
+
+    def last(
+        self,
+        params: Any,
+        xs: jax.Array,
+        state: Any = None,
+        *,
+        lengths: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[Any, jax.Array]:
+        """As `apply`, with the output at the end of the run alone: [*batch, output], as `ends` picks it.
+
+        A `Recurrent` layer reads it from its state, so under `jit` its outputs over time are never stacked.
+        """
+        state, ys = self.apply(params, xs, state, lengths=lengths, mask=mask, reset=reset, key=key)
+        return state, self.ends(ys, real_steps(lengths, mask, ys.shape[:-1]))
+
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +116,15 @@ class Recurrent(Layer):
             reverse=self.reverse,
             engine=self.engine,
         )
+
+    def ends(self, ys, real):
+        return _at(_first_step if self.reverse else _last_step, ys, real)
+
+    def last(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
+        state, _ = self.apply(params, xs, state, lengths=lengths, mask=mask, reset=reset, key=key)
+        real = real_steps(lengths, mask, xs.shape[:-1])
+        y = self.cell.readout(params, state, self.ends(xs, real))
+        return state, y if real is None else select(real.any(0), y, jnp.zeros_like(y))
 
     def step(self, params, state, x, *, key=None):
         if self.reverse:
@@ -145,13 +180,23 @@ class Bidirectional(Layer):
         )
 
     def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
+        return self._both("apply", params, xs, state, {"lengths": lengths, "mask": mask, "reset": reset}, key)
+
+    def _both(self, how: str, params: Any, xs: jax.Array, state: Any, marks: dict[str, Any], key: Any) -> Any:
+        """`apply` or `last` of both directions."""
         _check_pair(self, params, "params", Directions)
         state = Directions(None, None) if state is None else _check_pair(self, state, "state", Directions)
-        marks = {"lengths": lengths, "mask": mask, "reset": reset}
         keys = _split(key, 2)
-        forward, ys = self.forward.apply(params.forward, xs, state.forward, **marks, key=keys[0])
-        backward, zs = self.backward.apply(params.backward, xs, state.backward, **marks, key=keys[1])
-        return Directions(forward=forward, backward=backward), jnp.concatenate([ys, zs], -1)
+        forward, y = getattr(self.forward, how)(params.forward, xs, state.forward, **marks, key=keys[0])
+        backward, z = getattr(self.backward, how)(params.backward, xs, state.backward, **marks, key=keys[1])
+        return Directions(forward=forward, backward=backward), jnp.concatenate([y, z], -1)
+
+    def ends(self, ys, real):
+        forward, backward = jnp.split(ys, [self.forward.output_size], axis=-1)
+        return jnp.concatenate([self.forward.ends(forward, real), self.backward.ends(backward, real)], -1)
+
+    def last(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
+        return self._both("last", params, xs, state, {"lengths": lengths, "mask": mask, "reset": reset}, key)
 
     def step(self, params, state, x, *, key=None):
         raise TypeError(
@@ -213,6 +258,25 @@ class Layered(Layer):
             return layer.apply(p, xs, s, lengths=lengths, mask=mask, reset=reset, key=k)
 
         return self._chain(run, params, state, xs, key)
+
+    def ends(self, ys, real):
+        return self.layers[self._final()].ends(ys, real)
+
+    def last(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
+        final, marks = self._final(), {"lengths": lengths, "mask": mask, "reset": reset}
+        places = iter(range(len(self.layers)))
+
+        def run(layer: Layer, p: Any, s: Any, k: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+            place = next(places)
+            if place > final:
+                return layer.step(p, s, x, key=k)
+            return (layer.last if place == final else layer.apply)(p, x, s, **marks, key=k)
+
+        return self._chain(run, params, state, xs, key)
+
+    def _final(self) -> int:
+        """The place of the last layer that is not stateless: after it every step is on its own."""
+        return max((place for place, layer in enumerate(self.layers) if not layer.stateless), default=0)
 
     def step(self, params, state, x, *, key=None):
         def run(layer: Layer, p: Any, s: Any, k: Any, x: jax.Array) -> tuple[Any, jax.Array]:
@@ -322,6 +386,9 @@ class Residual(Layer):
         real = real_steps(lengths, mask, ys.shape[:-1])
         return state, ys + (xs if real is None else select(real, xs, jnp.zeros_like(xs)))
 
+    def ends(self, ys, real):
+        return self.layer.ends(ys, real)
+
     def step(self, params, state, x, *, key=None):
         state, y = self.layer.step(params, state, x, key=key)
         return state, x + y
@@ -355,6 +422,23 @@ def rnn(
         layers.append(layer)
         input_size = layer.output_size or input_size
     return Layered(tuple(layers))
+
+
+def _last_step(real: jax.Array) -> jax.Array:
+    """The last real step of each row: int32 [*batch]."""
+    return len(real) - 1 - jnp.argmax(real[::-1], axis=0).astype(jnp.int32)
+
+
+def _first_step(real: jax.Array) -> jax.Array:
+    return jnp.argmax(real, axis=0).astype(jnp.int32)
+
+
+def _at(step: Any, ys: jax.Array, real: jax.Array | None) -> jax.Array:
+    """ys [time, *batch, features] at one real step of each row; zeros where there is none."""
+    if real is None:
+        return ys[0] if step is _first_step else ys[-1]
+    ys = select(real, ys, jnp.zeros_like(ys))
+    return jnp.take_along_axis(ys, step(real)[None, ..., None], axis=0)[0]
 
 
 def _split(key: jax.Array | None, parts: int) -> Any:

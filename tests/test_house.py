@@ -14,8 +14,8 @@ import jrnn
 ROOT = pathlib.Path(jrnn.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 ORDER = [
-    "checks", "cell", "initializers", "cells", "unroll", "layers", "attention", "models", "decode", "losses", "gradients",
-    "diagnostics", "checkpoint", "train", "flax", "interop",
+    "checks", "losses", "cell", "initializers", "cells", "unroll", "layers", "embeddings", "pooling", "attention", "models",
+    "decode", "gradients", "diagnostics", "data", "checkpoint", "train", "flax", "interop",
 ]  # fmt: skip
 PUBLIC = {n: v for n, v in vars(jrnn).items() if not n.startswith("_") and (inspect.isclass(v) or inspect.isroutine(v))}
 CELLS = {n: v for n, v in PUBLIC.items() if inspect.isclass(v) and issubclass(v, jrnn.Cell) and v is not jrnn.Cell}

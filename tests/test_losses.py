@@ -12,14 +12,14 @@ def test_cross_entropy_is_the_mean_of_minus_log_probability():
     p = np.exp(np.asarray(logits, np.float64))
     p /= p.sum(-1, keepdims=True)
     by_hand = -np.log(np.take_along_axis(p, np.asarray(targets)[..., None], -1)).mean()
-    np.testing.assert_allclose(losses.cross_entropy(logits, targets).value, by_hand, rtol=1e-6)
+    np.testing.assert_allclose(losses.cross_entropy(logits, targets, None).value, by_hand, rtol=1e-6)
 
 
 def test_masked_entries_count_for_nothing_whatever_they_hold():
     logits = jax.random.normal(jax.random.key(0), (6, 4))
     targets = jnp.array([0, 1, 2, 3, 0, 1])
     mask = jnp.array([True, False, True, True, False, True])
-    real = losses.cross_entropy(logits[mask], targets[mask])
+    real = losses.cross_entropy(logits[mask], targets[mask], None)
     dirty = jnp.where(mask[:, None], logits, jnp.nan)
 
     def loss(logits):
@@ -34,15 +34,15 @@ def test_masked_entries_count_for_nothing_whatever_they_hold():
 def test_means_pool_exactly():
     logits = jax.random.normal(jax.random.key(0), (10, 4))
     targets = jnp.arange(10) % 4
-    parts = [losses.cross_entropy(logits[a:b], targets[a:b]) for a, b in ((0, 3), (3, 10))]
+    parts = [losses.cross_entropy(logits[a:b], targets[a:b], None) for a, b in ((0, 3), (3, 10))]
     pooled = jax.tree.map(jnp.add, *parts)
-    np.testing.assert_allclose(pooled.value, losses.cross_entropy(logits, targets).value, rtol=1e-6)
+    np.testing.assert_allclose(pooled.value, losses.cross_entropy(logits, targets, None).value, rtol=1e-6)
     assert losses.cross_entropy(logits, targets, jnp.zeros(10, bool)).value == 0
 
 
 def test_half_precision_logits_are_summed_in_float32():
     logits = jnp.zeros((4096, 10), jnp.bfloat16)
-    mean = losses.cross_entropy(logits, jnp.zeros(4096, jnp.int32))
+    mean = losses.cross_entropy(logits, jnp.zeros(4096, jnp.int32), None)
     assert mean.total.dtype == jnp.float32
     np.testing.assert_allclose(mean.value, np.log(10), rtol=1e-6)
 

@@ -29,7 +29,7 @@ def standard_promotion():
 
 def loss(params, carry, batch, key):
     state, logits = MODEL.apply(params, batch[:-1], carry, key=key)
-    return losses.cross_entropy(logits, batch[1:]), state
+    return losses.cross_entropy(logits, batch[1:], None), state
 
 
 def no_dropout(params, carry, batch, key):

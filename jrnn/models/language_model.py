@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
-from ..checks import affine, describe, positive
+from ..checks import affine, positive
+from ..embeddings import lookup
 from ..layers import Layer
 
 
@@ -67,7 +66,7 @@ class LanguageModel:
         key: jax.Array | None = None,
     ) -> tuple[Any, jax.Array]:
         """tokens [time, *batch] -> (final state, logits [time, *batch, vocabulary] of the token after each)."""
-        xs = self._embed(params, tokens)
+        xs = lookup(params.embedding, tokens)
         marks = {"lengths": lengths, "mask": mask, "reset": reset}
         state, ys = self.layer.apply(params.layer, xs, state, **marks, key=key)
         return state, affine(ys, params.w, params.b)
@@ -76,18 +75,5 @@ class LanguageModel:
         self, params: LanguageModelParams, state: Any, token: jax.Array, *, key: jax.Array | None = None
     ) -> tuple[Any, jax.Array]:
         """token [*batch] -> (new state, logits [*batch, vocabulary])."""
-        state, y = self.layer.step(params.layer, state, self._embed(params, token), key=key)
+        state, y = self.layer.step(params.layer, state, lookup(params.embedding, token), key=key)
         return state, affine(y, params.w, params.b)
-
-    def _embed(self, params: LanguageModelParams, tokens: jax.Array) -> jax.Array:
-        tokens = jnp.asarray(tokens)
-        if not jnp.issubdtype(tokens.dtype, jnp.integer):
-            raise TypeError(f"tokens is {describe(tokens)}; expected integers in 0..{self.vocabulary_size - 1}")
-        if not isinstance(tokens, Tracer):
-            values = np.asarray(tokens)
-            if values.size and not (values.min() >= 0 and values.max() < self.vocabulary_size):
-                raise ValueError(
-                    f"tokens holds {values.min()}..{values.max()}; expected 0..{self.vocabulary_size - 1}, the vocabulary"
-                )
-        # Out of range under jit gives NaN, which training reports, rather than some other token's row.
-        return params.embedding.at[tokens].get(mode="fill", fill_value=jnp.nan)

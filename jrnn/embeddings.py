@@ -1,0 +1,187 @@
+"""Embeddings: layers from tokens, which are integers, to vectors. First in a stack: `Layered((Embedding(...), ...))`."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .checks import check_params, check_tokens, describe, positive, real_steps, select
+from .layers import Layer
+
+
+class _Lookup(Layer):
+    """A layer without state that looks each step up on its own."""
+
+    input_size = None
+
+    def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> tuple[()]:
+        return ()
+
+    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
+        real = real_steps(lengths, mask, xs.shape)
+        ys = self.step(params, (), xs if real is None else jnp.where(real, xs, jnp.zeros_like(xs)), key=key)[1]
+        return (), ys if real is None else select(real, ys, jnp.zeros_like(ys))
+
+
+class EmbeddingParams(NamedTuple):
+    vectors: jax.Array  # [vocabulary, size]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Embedding(_Lookup):
+    """A vector for each token, learned: tokens [time, *batch] -> [time, *batch, size].
+
+    The vectors start as N(0, 1) / sqrt(size), so that their norm is about 1; `pretrained` puts known ones in their place. With
+    `frozen` no gradient reaches them (an optimiser's weight decay still would: mask it).
+    """
+
+    vocabulary_size: int
+    size: int
+    frozen: bool = dataclasses.field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        positive("Embedding", vocabulary_size=self.vocabulary_size, size=self.size)
+
+    @property
+    def output_size(self) -> int:
+        return self.size
+
+    def init(self, key: jax.Array) -> EmbeddingParams:
+        return EmbeddingParams(jax.random.normal(key, (self.vocabulary_size, self.size)) / self.size**0.5)
+
+    def step(self, params, state, x, *, key=None):
+        check_params(self, params)
+        return (), lookup(jax.lax.stop_gradient(params.vectors) if self.frozen else params.vectors, x)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class OneHot(_Lookup):
+    """A one at the token's place and zeros elsewhere: tokens [time, *batch] -> [time, *batch, vocabulary_size]; no parameters."""
+
+    vocabulary_size: int
+    dtype: Any = dataclasses.field(default=jnp.float32, kw_only=True)
+
+    stateless = True
+
+    def __post_init__(self) -> None:
+        positive("OneHot", vocabulary_size=self.vocabulary_size)
+        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+
+    @property
+    def output_size(self) -> int:
+        return self.vocabulary_size
+
+    def init(self, key: jax.Array) -> tuple[()]:
+        return ()
+
+    def step(self, params, state, x, *, key=None):
+        return (), jax.nn.one_hot(check_tokens(x, self.vocabulary_size), self.vocabulary_size, dtype=self.dtype)
+
+
+class Spelled(NamedTuple):
+    """Words, and how each is spelled."""
+
+    words: Any  # int [time, *batch]
+    characters: Any  # int [time, *batch, characters], 0 after the last character of a word
+
+
+class SpelledParams(NamedTuple):
+    words: Any  # those of `words`
+    characters: Any  # those of `characters`
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class WordsAndCharacters(Layer):
+    """Each word's own vector beside what a layer over its characters makes of it (Ling et al. 2015; Lample et al. 2016).
+
+    `Spelled(words, characters)` -> [time, *batch, words + characters]. `words` is a layer over tokens (an `Embedding`);
+    `characters` one over the characters of a word (a `Layered` of an `Embedding` and a `Bidirectional`), whose output at the end of
+    the run is taken. Character 0 is padding and reaches nothing; a word may have no character at all.
+    """
+
+    words: Layer
+    characters: Layer
+
+    input_size = None
+
+    @property
+    def output_size(self) -> int:
+        return (self.words.output_size or 0) + (self.characters.output_size or 0)
+
+    def init(self, key: jax.Array) -> SpelledParams:
+        words, characters = jax.random.split(key)
+        return SpelledParams(words=self.words.init(words), characters=self.characters.init(characters))
+
+    def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> Any:
+        return self.words.initial_state(params.words, batch, key)
+
+    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
+        self._check(params, xs)
+        real = real_steps(lengths, mask, xs.words.shape)
+        keys = (None, None) if key is None else jax.random.split(key)
+        state, words = self.words.apply(
+            params.words, xs.words, state, lengths=lengths, mask=mask, reset=reset, key=keys[0]
+        )
+        return state, jnp.concatenate([words, self._spell(params, xs.characters, real, keys[1])], -1)
+
+    def step(self, params, state, x, *, key=None):
+        self._check(params, x)
+        keys = (None, None) if key is None else jax.random.split(key)
+        state, words = self.words.step(params.words, state, x.words, key=keys[0])
+        return state, jnp.concatenate([words, self._spell(params, x.characters, None, keys[1])], -1)
+
+    def _spell(self, params: SpelledParams, characters: jax.Array, real: jax.Array | None, key: Any) -> jax.Array:
+        letters = jnp.moveaxis(jnp.asarray(characters), -1, 0)
+        mask = letters != 0
+        return self.characters.last(params.characters, letters, mask=mask if real is None else mask & real, key=key)[1]
+
+    def _check(self, params: Any, xs: Any) -> None:
+        if not isinstance(params, SpelledParams):
+            raise TypeError(
+                f"params is a {type(params).__name__}; {type(self).__name__} expects SpelledParams, from init(key)"
+            )
+        if not isinstance(xs, Spelled):
+            raise TypeError(
+                f"xs is {describe(xs)}; {type(self).__name__} expects Spelled(words [time, *batch], "
+                "characters [time, *batch, characters])"
+            )
+        if np.shape(xs.characters)[:-1] != np.shape(xs.words):
+            raise ValueError(
+                f"xs.characters has shape {list(np.shape(xs.characters))} and xs.words {list(np.shape(xs.words))}; expected "
+                "the same axes and one more, the characters of each word"
+            )
+
+
+def lookup(vectors: jax.Array, tokens: Any) -> jax.Array:
+    """Rows of `vectors` [vocabulary, size] for `tokens` [...]: [..., size]."""
+    # Out of range under jit gives NaN, which training reports, rather than some other token's row.
+    return vectors.at[check_tokens(tokens, len(vectors))].get(mode="fill", fill_value=jnp.nan)
+
+
+def pretrained(params: EmbeddingParams, tokens: Sequence[str], vectors: Mapping[str, Any]) -> EmbeddingParams:
+    """`params` with the vector of each token that `vectors` has in its row; the others stay as they are.
+
+    `tokens[i]` is the token that the integer i stands for, as in `jrnn.data.Vocabulary.tokens`.
+    """
+    size = params.vectors.shape[1]
+    if len(tokens) != len(params.vectors):
+        raise ValueError(
+            f"tokens has {len(tokens)} entries; expected {len(params.vectors)}, one for each row of params"
+        )
+    rows = [row for row, token in enumerate(tokens) if token in vectors]
+    for row in rows:
+        if np.shape(vectors[tokens[row]]) != (size,):
+            raise ValueError(
+                f"vectors[{tokens[row]!r}] has shape {list(np.shape(vectors[tokens[row]]))}; expected [{size}], the size of "
+                f"the embedding: make an Embedding of the size of the vectors"
+            )
+    if not rows:
+        raise ValueError("vectors has none of the tokens: check that both are spelled alike (lower case?)")
+    known = jnp.asarray(np.stack([vectors[tokens[row]] for row in rows]), params.vectors.dtype)
+    return params._replace(vectors=params.vectors.at[np.asarray(rows)].set(known))

@@ -1,0 +1,217 @@
+"""Linear-chain conditional random field: scores whole sequences of labels, by the same unroll as any cell."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ..cell import Cell
+from ..checks import describe, positive, real_steps, single
+from ..unroll import Autodiff, Scan, unroll
+
+
+class CRFParams(NamedTuple):
+    transitions: jax.Array  # [labels (from), labels (to)]
+    start: jax.Array  # [labels]
+    end: jax.Array  # [labels]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class CRF:
+    """p(labels | logits) in proportion to the exponential of
+
+    score = start[l_1] + sum_t logits[t, l_t] + sum_t transitions[l_{t-1}, l_t] + end[l_T]    (Lafferty et al. 2001)
+
+    over the real steps of a row; with `reset`, over each of the documents packed into it. Parameters start at zero, where every
+    label is on its own. Computed in float32 at least. Marginals are `jax.grad` of the sum of `log_partition` in its logits.
+    """
+
+    labels: int
+
+    def __post_init__(self) -> None:
+        positive("CRF", labels=self.labels)
+
+    def init(self, key: jax.Array) -> CRFParams:
+        n = self.labels
+        return CRFParams(transitions=jnp.zeros((n, n)), start=jnp.zeros(n), end=jnp.zeros(n))
+
+    def log_partition(
+        self,
+        params: CRFParams,
+        logits: jax.Array,
+        *,
+        lengths: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+    ) -> jax.Array:
+        """The log of the sum over all sequences of labels of exp(score): [*batch]; 0 for a row without real steps."""
+        params, logits = self._prepare(params, logits)
+        state, messages = unroll(_Forward(self.labels), params, logits, lengths=lengths, mask=mask, reset=reset)
+        if reset is None:
+            return state.message[..., -1]
+        _, _, final = _chain(real_steps(lengths, mask, logits.shape[:-1]), reset, logits.shape[:-1])
+        return jnp.where(final, messages[..., -1], jnp.zeros_like(messages[..., -1])).sum(0)
+
+    def score(
+        self,
+        params: CRFParams,
+        logits: jax.Array,
+        labels: jax.Array,
+        *,
+        lengths: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+    ) -> jax.Array:
+        """The score of `labels` [time, *batch]: [*batch]. A padded step may hold any label, and any logits."""
+        params, logits = self._prepare(params, logits)
+        if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.shape != logits.shape[:-1]:
+            raise ValueError(f"labels is {describe(labels)}; expected integers of shape {list(logits.shape[:-1])}")
+        real = real_steps(lengths, mask, labels.shape)
+        first, previous, final = _chain(real, reset, labels.shape)
+        real = jnp.ones_like(first) if real is None else real
+        labels = jnp.where(real, labels, jnp.zeros_like(labels))
+        before = jnp.take_along_axis(labels, previous, 0)
+        parts = (
+            (real, jnp.take_along_axis(logits, labels[..., None], -1)[..., 0]),
+            (first, params.start[labels]),
+            (real & ~first, params.transitions[before, labels]),
+            (final, params.end[labels]),
+        )
+        scores = [jnp.where(where, part, jnp.zeros_like(part)).sum(0) for where, part in parts]
+        return scores[0] + scores[1] + scores[2] + scores[3]
+
+    def log_likelihood(self, params: CRFParams, logits: jax.Array, labels: jax.Array, **marks: Any) -> jax.Array:
+        """log p(labels | logits): [*batch]; `marks` are `lengths`, `mask`, `reset`."""
+        return self.score(params, logits, labels, **marks) - self.log_partition(params, logits, **marks)
+
+    def decode(
+        self,
+        params: CRFParams,
+        logits: jax.Array,
+        *,
+        lengths: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+    ) -> jax.Array:
+        """The sequence of labels with the highest score, int32 [time, *batch] (Viterbi 1967); -1 at padded steps."""
+        params, logits = self._prepare(params, logits)
+        marks: dict[str, Any] = {"lengths": lengths, "mask": mask, "reset": reset}
+        engine = Scan(gradient=Autodiff())
+        _, best = unroll(_Forward(self.labels, best=True), params, logits, **marks, engine=engine)
+        _, path = unroll(_Back(self.labels), params, best[..., :-1], **marks, reverse=True, engine=engine)
+        labels = path[..., 0].astype(jnp.int32)
+        real = real_steps(lengths, mask, labels.shape)
+        return labels if real is None else jnp.where(real, labels, -jnp.ones_like(labels))
+
+    def _prepare(self, params: CRFParams, logits: jax.Array) -> tuple[CRFParams, jax.Array]:
+        if logits.shape[-1:] != (self.labels,):
+            raise ValueError(f"logits is {describe(logits)}; expected {self.labels} labels in the last axis")
+        dtype = jnp.result_type(single(logits.dtype), single(params.start.dtype))
+        return jax.tree.map(lambda a: a.astype(dtype), params), logits.astype(dtype)
+
+
+class _Message(NamedTuple):
+    message: jax.Array  # [*batch, labels + 1]: to each label of the next step, and to the end
+    total: jax.Array  # [*batch, labels + 1]: of each label of this step, and to the end
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Forward(Cell[CRFParams, _Message]):
+    """alpha_t = message_{t-1} + logits_t, message_t = log sum_i exp(alpha_t[i] + transitions[i]); with `best`, max for log sum exp.
+
+    The message to the end is what the sequence comes to if it ends here. Outputs alpha_t and that.
+    """
+
+    labels: int
+    best: bool = False
+    gates = ("alpha",)
+
+    @property
+    def input_size(self) -> int:
+        return self.labels
+
+    @property
+    def output_size(self) -> int:
+        return self.labels + 1
+
+    def init(self, key: jax.Array) -> CRFParams:
+        return CRF(self.labels).init(key)
+
+    def initial_state(self, params, batch=(), key=None):
+        start = jnp.append(params.start, jnp.zeros_like(params.start[:1]))
+        start = jnp.broadcast_to(start, (*batch, self.labels + 1))
+        return _Message(message=start, total=jnp.zeros_like(start))
+
+    def project(self, params, x):
+        return x
+
+    def recur(self, params, state):
+        return state.message[..., :-1]
+
+    def update(self, params, state, z, r):
+        alpha = z + r
+        steps = jnp.concatenate([params.transitions, params.end[:, None]], 1)
+        paths = alpha[..., None] + jnp.broadcast_to(steps, (*alpha.shape, self.labels + 1))
+        message = paths.max(-2) if self.best else jax.nn.logsumexp(paths, -2)
+        return _Message(message=message, total=jnp.concatenate([alpha, message[..., -1:]], -1))
+
+    def readout(self, params, state, x):
+        return state.total
+
+
+class _Label(NamedTuple):
+    label: jax.Array  # float [*batch, 1]: the label of the step after, labels (how many there are) for the end
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Back(Cell[CRFParams, _Label]):
+    """label_t = argmax_i alpha_t[i] + transitions[i, label_{t+1}], run from the last step to the first."""
+
+    labels: int
+    gates = ("label",)
+    output_size = 1
+
+    @property
+    def input_size(self) -> int:
+        return self.labels
+
+    def init(self, key: jax.Array) -> CRFParams:
+        return CRF(self.labels).init(key)
+
+    def initial_state(self, params, batch=(), key=None):
+        return _Label(jnp.full((*batch, 1), self.labels, params.start.dtype))
+
+    def project(self, params, x):
+        return x
+
+    def recur(self, params, state):
+        steps = jnp.concatenate([params.transitions.T, params.end[None]])  # [to, from]
+        return steps[state.label[..., 0].astype(jnp.int32)]
+
+    def update(self, params, state, z, r):
+        return _Label((z + r).argmax(-1, keepdims=True).astype(z.dtype))
+
+    def readout(self, params, state, x):
+        return state.label
+
+
+def _chain(
+    real: jax.Array | None, reset: jax.Array | None, time_and_batch: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of each step: whether it is the first real one of its document, the real one before it, whether it is the last real one."""
+    steps = lax.broadcasted_iota(jnp.int32, time_and_batch, 0)
+    time = time_and_batch[0]
+    real = jnp.ones(time_and_batch, bool) if real is None else real
+    document = jnp.zeros_like(steps) if reset is None else lax.cummax(jnp.where(reset, steps, 0 * steps), axis=0)
+    seen = lax.cummax(jnp.where(real, steps, -jnp.ones_like(steps)), axis=0)
+    previous = jnp.concatenate([-jnp.ones_like(seen[:1]), seen[:-1]])
+    first = real & (previous < document)
+    ahead = lax.cummin(jnp.where(real, steps, time * jnp.ones_like(steps)), axis=0, reverse=True)
+    following = jnp.concatenate([ahead[1:], time * jnp.ones_like(ahead[:1])])
+    final = real & jnp.take_along_axis(jnp.concatenate([first, jnp.ones_like(first[:1])]), following, 0)
+    return first, jnp.maximum(previous, 0), final

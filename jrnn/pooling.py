@@ -1,0 +1,91 @@
+"""Pooling: what a whole sequence comes to, from its outputs over the real steps."""
+
+import abc
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .checks import affine, along, check_flags, positive, select
+
+
+class Pooling(abc.ABC):
+    """ys [time, *batch, size] -> [*batch, size]. A row without real steps comes to zeros.
+
+    A frozen dataclass of hyperparameters, registered with `jax.tree_util.register_static`. The last output is
+    `Layer.last`, which has no need of the others.
+    """
+
+    def init(self, key: jax.Array, size: int) -> Any:
+        """Parameters for outputs of `size` features."""
+        return ()
+
+    def apply(self, params: Any, ys: jax.Array, real: jax.Array | None) -> jax.Array:
+        """`real` is bool [time, *batch]; None where every step is. What a padded step holds, NaN too, reaches nothing."""
+        real = jnp.ones(ys.shape[:-1], bool) if real is None else jnp.asarray(real)
+        check_flags(real, "real", ys.shape[:-1])
+        pooled = self.pool(params, select(real, ys, jnp.zeros_like(ys)), real)
+        return select(real.any(0), pooled, jnp.zeros_like(pooled))
+
+    @abc.abstractmethod
+    def pool(self, params: Any, ys: jax.Array, real: jax.Array) -> jax.Array:
+        """The same, with zeros in `ys` where `real` is False; a row without real steps may come to anything finite."""
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Mean(Pooling):
+    """The mean of each feature over the real steps."""
+
+    def pool(self, params, ys, real):
+        count = jnp.maximum(real.sum(0), 1).astype(ys.dtype)
+        return ys.sum(0) / jnp.broadcast_to(count[..., None], ys.shape[1:])
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Max(Pooling):
+    """The largest value of each feature over the real steps (Collobert et al. 2011)."""
+
+    def pool(self, params, ys, real):
+        return select(real, ys, jnp.full_like(ys, jnp.finfo(ys.dtype).min)).max(0)
+
+
+class AttentionParams(NamedTuple):
+    w: jax.Array  # [size, hidden]
+    b: jax.Array  # [hidden]
+    query: jax.Array  # [hidden]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Attention(Pooling):
+    """A mean weighted by what each step says about itself, against one learned query (Yang et al. 2016):
+
+    u_t = tanh(y_t W + b), a = softmax over real t of u_t . query, sum_t a_t y_t.
+    """
+
+    hidden_size: int
+
+    def __post_init__(self) -> None:
+        positive("Attention", hidden_size=self.hidden_size)
+
+    def init(self, key: jax.Array, size: int) -> AttentionParams:
+        w, query = jax.random.split(key)
+        return AttentionParams(
+            w=jax.nn.initializers.glorot_uniform()(w, (size, self.hidden_size)),
+            b=jnp.zeros(self.hidden_size),
+            query=jax.random.normal(query, (self.hidden_size,)) / self.hidden_size**0.5,
+        )
+
+    def weights(self, params: AttentionParams, ys: jax.Array, real: jax.Array | None) -> jax.Array:
+        """a [time, *batch]: what each step weighs, summing to 1 over the real steps of a row that has any."""
+        u = jnp.tanh(affine(ys, params.w, params.b))
+        scores = (u * along(params.query, u)).sum(-1)
+        weights = jax.nn.softmax(scores, axis=0, where=real)
+        return weights if real is None else jnp.where(real, weights, jnp.zeros_like(weights))
+
+    def pool(self, params, ys, real):
+        weights = self.weights(params, ys, real | ~real.any(0)[None])  # an empty row: anything finite
+        return (weights[..., None] * ys).sum(0)
