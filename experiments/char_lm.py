@@ -18,6 +18,7 @@ import optax
 import tyro
 
 import jrnn
+from experiments.cells import CELLS
 from experiments.data import text
 from experiments.data.ngram import ngram_floor
 from experiments.data.windows import BATCH_AXES, Window, Windows
@@ -33,6 +34,7 @@ from experiments.run import (
     use_all_cores,
     write_json,
 )
+from experiments.supervised import adamw
 from jrnn import losses
 from jrnn.checkpoint import Checkpoints
 from jrnn.decode import draw, generate
@@ -41,17 +43,6 @@ from jrnn.train import Fitted, Observer, Record, TrainState, fit, init_state, ma
 
 NAME = "char_lm"
 VOCABULARY = "vocabulary.json"
-CELLS = {
-    "elman": jrnn.Elman,
-    "irnn": lambda inputs, hidden: jrnn.Elman(inputs, hidden, activation="relu"),
-    "jordan": lambda inputs, hidden: jrnn.Jordan(inputs, hidden, hidden, output_activation="tanh"),
-    "lstm": jrnn.LSTM,
-    "peephole-lstm": jrnn.PeepholeLSTM,
-    "projected-lstm": lambda inputs, hidden: jrnn.ProjectedLSTM(inputs, hidden, max(hidden // 2, 1)),
-    "gru": jrnn.GRU,
-    "gru-reset-before": lambda inputs, hidden: jrnn.GRU(inputs, hidden, reset_after=False),
-    "ctrnn": lambda inputs, hidden: jrnn.CTRNN(inputs, hidden, tau=4.0, learn_tau=True),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -235,16 +226,7 @@ def train(run: Run, config: Config) -> Fitted:
 
 def start(model: LanguageModel, config: Config) -> tuple[TrainState, optax.GradientTransformation]:
     """The state before the first step, and AdamW with clipping by global norm, warm-up and cosine."""
-    warmup = max(config.steps // 50, 1)
-    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, max(config.steps, warmup + 1))
-
-    def matrices(params: Any) -> Any:
-        return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        optax.adamw(rate, b2=0.99, weight_decay=config.weight_decay, mask=matrices),
-    )
+    optimizer = adamw(config.steps, config.learning_rate, weight_decay=config.weight_decay, clip=config.clip)
     params = model.init(jax.random.key(config.seed))
     carry = model.initial_state(params, (config.batch,))
     return init_state(params, optimizer, jax.random.key(config.seed + 1), carry), optimizer

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import tyro
@@ -39,6 +39,10 @@ class RunConfig:
     """Of parameters and dropout."""
     keep: int = 2
     """How many of the newest checkpoints to keep, besides the best."""
+    smoke: bool = False
+    """A tiny run that shows that everything works, and nothing else."""
+
+    SMOKE: ClassVar[dict[str, Any]] = {}  # what --smoke sets
 
 
 C = TypeVar("C", bound=RunConfig)
@@ -122,6 +126,8 @@ def open_run(name: str, config_type: type[C], arguments: Sequence[str] | None = 
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     prog = f"python -m experiments.{name}"
     config = tyro.cli(config_type, args=arguments, prog=prog, description=sys.modules[config_type.__module__].__doc__)
+    if config.smoke:
+        config = dataclasses.replace(config, **config_type.SMOKE)
     if not config.resume:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         run = Run(name, config, config.out or Path("runs") / name / stamp)
@@ -224,10 +230,12 @@ class Bar(Observer):
 
 
 class Curves(Observer):
-    """Training and validation loss, to TensorBoard and to curves.png."""
+    """Training and validation loss, to TensorBoard and to curves.png; with `valid_unit`, validation on an axis of its own."""
 
-    def __init__(self, directory: Path, *, unit: str, floors: Mapping[str, float], done: int):
-        self._directory, self._unit, self._floors = directory, unit, floors
+    def __init__(
+        self, directory: Path, *, unit: str, floors: Mapping[str, float], done: int, valid_unit: str | None = None
+    ):
+        self._directory, self._unit, self._floors, self._valid_unit = directory, unit, floors, valid_unit
         # What was logged after the checkpoint that a run resumes from is hidden, as it comes again.
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=done + 1)
 
@@ -245,14 +253,18 @@ class Curves(Observer):
 
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         axes = figure.subplots()
+        valid_axes = axes if self._valid_unit is None else axes.twinx()
         steps = [record.step for record in records]
         axes.plot(steps, [record.loss for record in records], label="training", color="#8c8c8c")
-        axes.plot(steps, [record.valid for record in records], label="validation", color="#1f77b4")
+        valid_axes.plot(steps, [record.valid for record in records], label="validation", color="#1f77b4")
         for (label, value), style in zip(self._floors.items(), ("--", ":", "-.")):
-            axes.axhline(value, label=f"{label} {value:.3f}", color="#d62728", linestyle=style, linewidth=1)
-        axes.set(xlabel="step", ylabel=self._unit)
+            valid_axes.axhline(value, label=f"{label} {value:.3f}", color="#d62728", linestyle=style, linewidth=1)
+        axes.set(xlabel="step", ylabel=self._unit if self._valid_unit is None else f"training: {self._unit}")
+        if self._valid_unit is not None:
+            valid_axes.set(ylabel=f"validation: {self._valid_unit}")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        handles = {label: handle for ax in (axes, valid_axes) for handle, label in zip(*ax.get_legend_handles_labels())}
+        valid_axes.legend(handles.values(), handles.keys(), frameon=False)
         partial = self._directory / "curves.partial"
         figure.savefig(partial, format="png", dpi=120)
         partial.replace(self._directory / "curves.png")

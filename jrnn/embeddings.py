@@ -122,26 +122,26 @@ class WordsAndCharacters(Layer):
         return self.words.initial_state(params.words, batch, key)
 
     def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
-        self._check(params, xs)
-        real = real_steps(lengths, mask, xs.words.shape)
+        spelled = self._check(params, xs)
+        real = real_steps(lengths, mask, spelled.words.shape)
         keys = (None, None) if key is None else jax.random.split(key)
         state, words = self.words.apply(
-            params.words, xs.words, state, lengths=lengths, mask=mask, reset=reset, key=keys[0]
+            params.words, spelled.words, state, lengths=lengths, mask=mask, reset=reset, key=keys[0]
         )
-        return state, jnp.concatenate([words, self._spell(params, xs.characters, real, keys[1])], -1)
+        return state, jnp.concatenate([words, self._spell(params, spelled.characters, real, keys[1])], -1)
 
     def step(self, params, state, x, *, key=None):
-        self._check(params, x)
+        spelled = self._check(params, x)
         keys = (None, None) if key is None else jax.random.split(key)
-        state, words = self.words.step(params.words, state, x.words, key=keys[0])
-        return state, jnp.concatenate([words, self._spell(params, x.characters, None, keys[1])], -1)
+        state, words = self.words.step(params.words, state, spelled.words, key=keys[0])
+        return state, jnp.concatenate([words, self._spell(params, spelled.characters, None, keys[1])], -1)
 
     def _spell(self, params: SpelledParams, characters: jax.Array, real: jax.Array | None, key: Any) -> jax.Array:
         letters = jnp.moveaxis(jnp.asarray(characters), -1, 0)
         mask = letters != 0
         return self.characters.last(params.characters, letters, mask=mask if real is None else mask & real, key=key)[1]
 
-    def _check(self, params: Any, xs: Any) -> None:
+    def _check(self, params: Any, xs: Any) -> Spelled:
         if not isinstance(params, SpelledParams):
             raise TypeError(
                 f"params is a {type(params).__name__}; {type(self).__name__} expects SpelledParams, from init(key)"
@@ -156,6 +156,7 @@ class WordsAndCharacters(Layer):
                 f"xs.characters has shape {list(np.shape(xs.characters))} and xs.words {list(np.shape(xs.words))}; expected "
                 "the same axes and one more, the characters of each word"
             )
+        return xs
 
 
 def lookup(vectors: jax.Array, tokens: Any) -> jax.Array:

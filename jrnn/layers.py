@@ -192,7 +192,7 @@ class Bidirectional(Layer):
         return Directions(forward=forward, backward=backward), jnp.concatenate([y, z], -1)
 
     def ends(self, ys, real):
-        forward, backward = jnp.split(ys, [self.forward.output_size], axis=-1)
+        forward, backward = jnp.split(ys, [self.forward.output_size or 0], axis=-1)
         return jnp.concatenate([self.forward.ends(forward, real), self.backward.ends(backward, real)], -1)
 
     def last(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):

@@ -156,10 +156,18 @@ class Batches(Protocol):
     def __getitem__(self, step: int, /) -> Any: ...
 
 
+class Stream(Protocol):
+    """Training data one after the other; its state, which JSON can hold, is saved with the run: an iterator of grain's is one."""
+
+    def __next__(self) -> Any: ...
+    def get_state(self) -> Any: ...
+    def set_state(self, state: Any, /) -> None: ...
+
+
 def fit(
     step: Callable[[TrainState, Any], tuple[TrainState, Info]],
     state: TrainState,
-    batches: Batches,
+    batches: Batches | Stream,
     *,
     steps: int,
     every: int,
@@ -174,7 +182,7 @@ def fit(
       step: from `make_step`.
       state: where to start. Where `checkpoints` holds any, the run goes on from the newest instead, and ends with parameters,
         optimiser state and records bit-identical to those of a run never stopped (on as many devices).
-      batches: `batches[t]` is what step t trains on.
+      batches: `batches[t]` is what step t trains on; or an iterator with a state, such as grain's.
       evaluate: `evaluate(params)`, the validation loss; the checkpoint where it is smallest is kept as the best.
       checkpoints: where to save; None: nowhere.
       patience: stop early after so many evaluations in a row without a new best; None: never.
@@ -187,6 +195,7 @@ def fit(
     """
     if steps < 1 or every < 1:
         raise ValueError(f"steps is {steps} and every is {every}; expected at least 1 of each")
+    streamed: Any = None if hasattr(batches, "__getitem__") else batches
     started, spent = time.perf_counter(), 0.0
     records: list[Record] = []
     losses: list[float] = []  # since the last record
@@ -194,6 +203,8 @@ def fit(
         restored = checkpoints.restore(state)
         state, spent = restored.state, restored.record["seconds"]
         records, losses = [Record(*record) for record in restored.record["records"]], restored.record["losses"]
+        if streamed is not None:
+            streamed.set_state(restored.record["batches"])
 
     def seconds() -> float:
         return spent + time.perf_counter() - started
@@ -201,13 +212,14 @@ def fit(
     def save(metric: float | None = None) -> None:
         if checkpoints is not None:
             saved = {"records": records, "losses": losses, "seconds": seconds()}
+            saved |= {} if streamed is None else {"batches": streamed.get_state()}
             checkpoints.save(taken, state, saved, metric=metric)
 
     taken = int(state.step)
     stopped = "early" if _exhausted(records, patience) else "finished"
     with _signals() as interrupted:
         while taken < steps and stopped == "finished":
-            state, info = step(state, batches[taken])
+            state, info = step(state, batches[taken] if streamed is None else next(streamed))  # type: ignore[index]
             loss = float(info.loss)
             _check_finite(taken, loss, float(info.gradient_norm), checkpoints)
             losses.append(loss)

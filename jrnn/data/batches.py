@@ -1,0 +1,99 @@
+"""Sequences of unequal lengths as batches of a few shapes, so that a training step is compiled a few times and padded little."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import numpy as np
+
+
+class Batch(NamedTuple):
+    """Rows side by side, time first."""
+
+    data: Any  # as the examples: each array [time, batch, ...], zeros where padded; each scalar [batch]
+    lengths: np.ndarray  # int32 [batch]: real steps of each row
+    places: np.ndarray  # int32 [batch]: which example a row is; -1, with length 0, for one that fills up the batch
+
+
+def bucketed(
+    examples: Sequence[Any],
+    *,
+    batch: int,
+    shapes: int = 4,
+    seed: int | None = None,
+    shard: tuple[int, int] | None = None,
+) -> grain.MapDataset:
+    """One pass over `examples` as `Batch`es of `batch` rows, whose times are one of at most `shapes`.
+
+    An example is a pytree (a NamedTuple, say) of NumPy arrays and scalars: arrays are sequences, time first and as long as each
+    other; scalars belong to the row. Examples of about the same length go into a batch together; the last batch of each shape is
+    filled up with empty rows, so no example is left out. Length 0 is allowed.
+
+    With `seed` examples and batches are shuffled, anew in each pass of `.repeat()`; without one they come by length. Batch t is the
+    same whenever it is asked for, so a run that resumes at step t goes on in the middle of a pass with nothing to save.
+    `shard` is (which, of how many) processes, by default JAX's own: each loads its share of the rows of every batch, and all of
+    them see batches of the same shape.
+    """
+    if batch < 1 or shapes < 1:
+        raise ValueError(f"batch is {batch} and shapes is {shapes}; expected at least 1 of each")
+    if not len(examples):
+        raise ValueError("examples is empty; expected at least one")
+    which, of = (jax.process_index(), jax.process_count()) if shard is None else shard
+    if not 0 <= which < of or batch % of:
+        raise ValueError(
+            f"shard is {(which, of)} and batch {batch}; expected one of the processes, and rows for each alike"
+        )
+    lengths = np.array([steps_of(example, place) for place, example in enumerate(examples)], np.int32)
+    times = sorted(set(np.quantile(lengths, np.linspace(0, 1, shapes + 1)[1:], method="higher").tolist()))
+    bucket = np.searchsorted(times, lengths)
+    rows = slice(which * batch // of, (which + 1) * batch // of)
+
+    def one_shape(number: int, time: int) -> grain.MapDataset:
+        def assemble(places: Sequence[int]) -> Batch:
+            index = np.full(batch, -1, np.int32)
+            index[: len(places)] = places
+            return _assemble(examples, lengths, index[rows], max(time, 1))
+
+        order = np.flatnonzero(bucket == number)
+        source = grain.MapDataset.source(order[np.argsort(lengths[order], kind="stable")].tolist())
+        source = source if seed is None else source.shuffle(seed=seed + number)
+        return source.batch(batch, batch_fn=assemble)
+
+    batches = grain.MapDataset.concatenate([one_shape(number, int(time)) for number, time in enumerate(times)])
+    return batches if seed is None else batches.shuffle(seed=seed)
+
+
+def batch_axes(example: Any) -> Batch:
+    """Which axis counts rows in the batches of such examples, for `jrnn.train.make_step` and `make_evaluate`."""
+    axes: Any = jax.tree.map(lambda leaf: 1 if np.ndim(leaf) else 0, example)
+    return Batch(data=axes, lengths=0, places=0)  # type: ignore[arg-type]
+
+
+def steps_of(example: Any, place: int) -> int:
+    """How many steps the arrays of an example have."""
+    found = {len(leaf) for leaf in jax.tree.leaves(example) if np.ndim(leaf)}
+    if len(found) != 1:
+        what = "no array" if not found else f"arrays of {sorted(found)} steps"
+        raise ValueError(f"examples[{place}] has {what}; expected arrays, time first, of one length")
+    return found.pop()
+
+
+def _assemble(examples: Sequence[Any], lengths: np.ndarray, index: np.ndarray, time: int) -> Batch:
+    chosen = [examples[place] for place in index if place >= 0]
+
+    def stack(*leaves: Any) -> np.ndarray:
+        if not leaves[0].ndim:
+            out = np.zeros(len(index), leaves[0].dtype)
+            out[: len(leaves)] = leaves
+            return out
+        out = np.zeros((time, len(index), *leaves[0].shape[1:]), leaves[0].dtype)
+        for row, leaf in enumerate(leaves):
+            out[: len(leaf), row] = leaf
+        return out
+
+    like = chosen or [
+        jax.tree.map(lambda leaf: np.asarray(leaf)[:0] if np.ndim(leaf) else np.asarray(leaf), examples[0])
+    ]
+    data = jax.tree.map(lambda *leaves: stack(*map(np.asarray, leaves)), *like)
+    return Batch(data=data, lengths=np.where(index < 0, 0, lengths[index]).astype(np.int32), places=index)
