@@ -138,8 +138,8 @@ class WordsAndCharacters(Layer):
 
     def _spell(self, params: SpelledParams, characters: jax.Array, real: jax.Array | None, key: Any) -> jax.Array:
         letters = jnp.moveaxis(jnp.asarray(characters), -1, 0)
-        mask = letters != 0
-        return self.characters.last(params.characters, letters, mask=mask if real is None else mask & real, key=key)[1]
+        mask = letters != 0 if real is None else (letters != 0) & jnp.broadcast_to(real, letters.shape)
+        return self.characters.last(params.characters, letters, mask=mask, key=key)[1]
 
     def _check(self, params: Any, xs: Any) -> Spelled:
         if not isinstance(params, SpelledParams):

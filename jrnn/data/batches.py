@@ -82,18 +82,12 @@ def steps_of(example: Any, place: int) -> int:
 def _assemble(examples: Sequence[Any], lengths: np.ndarray, index: np.ndarray, time: int) -> Batch:
     chosen = [examples[place] for place in index if place >= 0]
 
-    def stack(*leaves: Any) -> np.ndarray:
-        if not leaves[0].ndim:
-            out = np.zeros(len(index), leaves[0].dtype)
-            out[: len(leaves)] = leaves
-            return out
-        out = np.zeros((time, len(index), *leaves[0].shape[1:]), leaves[0].dtype)
+    def stack(like: Any, *leaves: Any) -> np.ndarray:
+        like = np.asarray(like)
+        out = np.zeros((time, len(index), *like.shape[1:]) if like.ndim else len(index), like.dtype)
         for row, leaf in enumerate(leaves):
-            out[: len(leaf), row] = leaf
+            out[(slice(len(leaf)), row) if like.ndim else row] = leaf
         return out
 
-    like = chosen or [
-        jax.tree.map(lambda leaf: np.asarray(leaf)[:0] if np.ndim(leaf) else np.asarray(leaf), examples[0])
-    ]
-    data = jax.tree.map(lambda *leaves: stack(*map(np.asarray, leaves)), *like)
+    data = jax.tree.map(stack, examples[0], *chosen)
     return Batch(data=data, lengths=np.where(index < 0, 0, lengths[index]).astype(np.int32), places=index)
