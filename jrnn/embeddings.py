@@ -64,13 +64,13 @@ class OneHot(_Lookup):
     """A one at the token's place and zeros elsewhere: tokens [time, *batch] -> [time, *batch, vocabulary_size]; no parameters."""
 
     vocabulary_size: int
-    dtype: Any = dataclasses.field(default=jnp.float32, kw_only=True)
+    dtype: str = dataclasses.field(default="float32", kw_only=True)
 
     stateless = True
 
     def __post_init__(self) -> None:
         positive("OneHot", vocabulary_size=self.vocabulary_size)
-        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+        object.__setattr__(self, "dtype", jnp.dtype(self.dtype).name)
 
     @property
     def output_size(self) -> int:

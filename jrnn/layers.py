@@ -16,7 +16,7 @@ class Layer(abc.ABC):
     """Sequence to sequence. A frozen dataclass of hyperparameters, registered with `jax.tree_util.register_static`."""
 
     input_size: int | None
-    """Features of xs; None: any."""
+    """Features of xs; None: any, or tokens (an embedding)."""
     output_size: int | None
     """Features of ys; None: as many as xs has."""
     stateless: bool = False
@@ -232,7 +232,8 @@ class Layered(Layer):
 
     @property
     def input_size(self) -> int | None:
-        return next((layer.input_size for layer in self.layers if layer.input_size is not None), None)
+        decides = (layer for layer in self.layers if (layer.input_size, layer.output_size) != (None, None))
+        return next((layer.input_size for layer in decides), None)
 
     @property
     def output_size(self) -> int | None:

@@ -168,7 +168,7 @@ def test_requests_that_cannot_be_met():
     fails(ValueError, r"platforms is 'cpu'; expected a tuple", cell, params, platforms="cpu")
     fails(ValueError, r"platforms is \(\)", cell, params, platforms=())
     fails(TypeError, r"model is a LSTMParams; expected a Cell", params, params)
-    fails(ValueError, r"no input_size and no weights", jrnn.Dropout(0.5), ())
+    fails(ValueError, r"no input_size: it reads anything", jrnn.Dropout(0.5), ())
     fails(TypeError, r"params is a GRUParams.*expects a LSTMParams", cell, random_params(jrnn.GRU(INPUT, HIDDEN)))
     fails(
         ValueError, r"params.w_h has shape \[5, 20\]", cell, random_params(jrnn.LSTM(INPUT, 5))._replace(w_x=params.w_x)

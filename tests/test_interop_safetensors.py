@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import jrnn
 from jrnn import interop
-from jrnn.models import LanguageModel
+from jrnn.models import Classifier, LanguageModel, Tagger
 
 safetensors = pytest.importorskip("safetensors")
 from safetensors.numpy import load_file, save_file  # noqa: E402, after the question whether it is there
@@ -40,6 +40,28 @@ def test_every_cell_and_layer_comes_back(model, tmp_path):
     again, back = interop.load(tmp_path / "model.safetensors")
     assert again == model
     assert type(again) is type(model)
+    same_bits(back, params)
+
+
+WORDS = jrnn.WordsAndCharacters(
+    jrnn.Embedding(9, 2, frozen=True), jrnn.Layered((jrnn.OneHot(5), jrnn.Recurrent(jrnn.GRU(5, 1))))
+)
+READER = jrnn.Layered((WORDS, jrnn.Recurrent(jrnn.LSTM(3, 4))))
+MODELS = {
+    "last": Classifier(STACK, 2),
+    "attention": Classifier(READER, 2, pooling=jrnn.pooling.Attention(3)),
+    "max": Classifier(STACK, 2, pooling=jrnn.pooling.Max()),
+    "tagger": Tagger(READER, 3),
+    "crf": Tagger(READER, 3, crf=True),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_classifiers_and_taggers_come_back(name, tmp_path):
+    params = random_params(MODELS[name])
+    interop.save(tmp_path / "model.safetensors", MODELS[name], params)
+    again, back = interop.load(tmp_path / "model.safetensors")
+    assert again == MODELS[name]
     same_bits(back, params)
 
 

@@ -9,11 +9,11 @@ import numpy as np
 
 import jrnn
 
-from .. import models
+from .. import models, pooling
 
 KINDS: dict[str, type] = {
     name: value
-    for module in (jrnn, models)
+    for module in (jrnn, models, pooling)
     for name, value in vars(module).items()
     if isinstance(value, type) and dataclasses.is_dataclass(value)
 }

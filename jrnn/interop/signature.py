@@ -56,7 +56,10 @@ def signature(model: Model, params: Any, *, step: bool, lengths: bool) -> Signat
     tokens = isinstance(model, LanguageModel)
     size = 0 if tokens else model.input_size
     if size is None:
-        raise ValueError(f"model is {model}, which has no input_size and no weights; expected a model with a cell")
+        raise ValueError(
+            f"model is {model}, which has no input_size: it reads anything, or tokens; expected a cell, a layer over vectors, or "
+            "a LanguageModel"
+        )
     params = dequantize(params)
     dtype = np.dtype(check_params(model, params))
     model = Recurrent(model) if isinstance(model, Cell) else model
