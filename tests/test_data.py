@@ -111,6 +111,20 @@ def test_every_example_once_in_few_shapes(lengths, batch, shapes, seed):
     assert sum((b.places < 0).any() for b in found) <= len({b.data.words.shape for b in found})
 
 
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=20), st.integers(1, 4))
+def test_the_times_pad_least(lengths, shapes):
+    """No choice of as many times pads fewer steps."""
+
+    def steps(times):
+        return sum(min(time for time in times if time >= length) for length in lengths)
+
+    distinct = sorted(set(lengths))
+    choices = (choice for n in range(shapes) for choice in itertools.combinations(distinct[:-1], n))
+    batches = bucketed(examples(lengths), batch=1, shapes=shapes)
+    found = sum(len(batches[i].data.words) for i in range(len(batches)))
+    assert found == min(steps([*choice, distinct[-1]]) for choice in choices)
+
+
 def test_little_is_padding():
     batches = bucketed(examples(LENGTHS * 20), batch=8, shapes=4, seed=0)
     real, steps = (
