@@ -279,3 +279,18 @@ LAYER, PARAMS, XS = spelled()
 def test_bad_input(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("model", [Classifier(EMBEDDED, 3, pooling=p) for p in POOLINGS.values()] + [
+    Tagger(EMBEDDED, 3), Tagger(EMBEDDED, 3, crf=True)], ids=[*POOLINGS, "tagger", "crf"])  # fmt: skip
+def test_a_batch_of_padding_teaches_nothing(model):
+    params = random_params(model)
+    labels = jnp.zeros(ROWS if isinstance(model, Classifier) else (TIME, ROWS), jnp.int32)
+
+    def loss(params):
+        return model.loss(params, TOKENS, labels, lengths=jnp.zeros(ROWS, jnp.int32)).value
+
+    value, gradient = jax.value_and_grad(loss)(params)
+    assert value == 0
+    for leaf in jax.tree.leaves(gradient):
+        assert not leaf.any()
