@@ -38,6 +38,14 @@ def read(file: File, data_dir: Path | None = None) -> bytes:
     return _checked(_download(file, folders), file)
 
 
+def unpacked(path: Path) -> bytes:
+    """The uncompressed content of a gzip file; ValueError where it is none, or not whole."""
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is not a whole gzip file ({error}): replace or remove it") from error
+
+
 def _download(file: File, folders: dict[str, Path]) -> Path:
     packed = ".gz" if file.url.endswith(".gz") and not file.name.endswith(".gz") else ""
     cache = pooch.os_cache("jrnn") / f"{file.name}{packed}"
@@ -54,12 +62,8 @@ def _download(file: File, folders: dict[str, Path]) -> Path:
 
 
 def _checked(path: Path, file: File) -> bytes:
-    content = path.read_bytes()
-    if path.name != Path(file.name).name:
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is not a whole gzip file ({error}): replace or remove it") from error
+    packed = path.name != Path(file.name).name
+    content = unpacked(path) if packed else path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
         raise ValueError(
