@@ -1,0 +1,127 @@
+"""Time series with a class each.
+
+`JapaneseVowels` (Kudo, Toyama & Shimbo 1999; UCI), which comes with aeon and needs no download: nine men say two vowels, twelve
+coefficients of a linear prediction of each frame, 7 to 29 frames; who speaks? 270 series to train on, 30 from each, and 370 to
+test on, in which the largest class, speaker 3, makes up 23.8 %. Any other pair of .ts files (the format of
+timeseriesclassification.com) is read by `train` and `test`.
+
+Neither has a validation part: one series in `HELD_OUT` of the training part is held out, stratified by class, always the same.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+HELD_OUT = 6
+
+
+class Part(NamedTuple):
+    """Series and their classes."""
+
+    series: list[np.ndarray]  # float32 [time, features] each
+    labels: np.ndarray  # int32 [count]: places in `classes`
+
+
+class SeriesSet(NamedTuple):
+    """A data set and its parts."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Part
+    valid: Part
+    test: Part
+
+    @property
+    def features(self) -> int:
+        """Of each step of a series."""
+        return self.train.series[0].shape[1]
+
+
+def load(train: Path | None = None, test: Path | None = None) -> SeriesSet:
+    """JapaneseVowels or, with `train` and `test`, two .ts files of one's own.
+
+    ValueError and FileNotFoundError say which file was read, what was found there, what was expected and what to do.
+    """
+    if (train is None) != (test is None):
+        given, missing = ("test", "train") if train is None else ("train", "test")
+        raise ValueError(f"{given} is given and {missing} is not; expected two .ts files or none: pass both")
+    if train is not None and test is not None:
+        return _together(Path(train).stem, (str(train), *read_ts(train)), (str(test), *read_ts(test)))
+
+    from aeon.datasets import load_japanese_vowels  # slow to import: it compiles
+
+    parts = [(f"aeon's {split}", *load_japanese_vowels(split)) for split in ("train", "test")]
+    return _together("JapaneseVowels", *((name, _time_first(found), labels) for name, found, labels in parts))
+
+
+def read_ts(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
+    """The series of a .ts file, float32 [time, features] each, and their labels, strings [count]."""
+    path = Path(path)
+    if path.suffix != ".ts":
+        raise ValueError(f"{path} does not end in .ts; expected a .ts file, as timeseriesclassification.com has them")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; expected a .ts file")
+
+    from aeon.datasets import load_from_ts_file
+
+    try:
+        found, labels, header = load_from_ts_file(str(path), return_meta_data=True)
+    except (OSError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"{path} is not a .ts file that can be read ({error}); expected a header that ends in @data, then a series a line"
+        ) from error
+    if not len(found):
+        raise ValueError(f"{path} holds no series; expected a header that ends in @data, then a series a line")
+    if not header["classlabel"] or len(labels) != len(found):
+        raise ValueError(f"{path} has no classes; expected a line '@classLabel true' and the classes in its header")
+    for number, one in enumerate(found, 1):
+        if not np.isfinite(one).all():
+            raise ValueError(
+                f"{path}: series {number} has missing or infinite values; expected numbers: fill them in or leave it out"
+            )
+    return _time_first(found), np.char.strip(labels)
+
+
+def _time_first(found: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.ascontiguousarray(one.T, np.float32) for one in found]
+
+
+def _together(name: str, train: tuple, test: tuple) -> SeriesSet:
+    """Checks that two parts fit, numbers the classes, holds a part of the first out. A part: its name, series, labels."""
+    features = {part[0]: part[1][0].shape[1] for part in (train, test)}
+    if len(set(features.values())) > 1:
+        listed = ", ".join(f"{count} in {path}" for path, count in features.items())
+        raise ValueError(f"the series have different numbers of dimensions: {listed}; expected one number")
+    classes, labels = np.unique(train[2], return_inverse=True)
+    if unseen := sorted(set(test[2]) - set(classes)):
+        raise ValueError(
+            f"{test[0]} has classes that {train[0]} lacks: {', '.join(unseen)}; expected those trained on, "
+            f"{', '.join(classes)}"
+        )
+    if len(classes) < 2:
+        raise ValueError(f"{train[0]} has one class, {classes[0]}; expected at least two to tell apart")
+    held_out = _held_out(labels)
+    if not held_out.any():
+        raise ValueError(f"{train[0]} has fewer than {HELD_OUT} series of each class; expected more, to hold some out")
+
+    def part(series: list[np.ndarray], labels: np.ndarray, chosen: np.ndarray) -> Part:
+        return Part([one for one, use in zip(series, chosen, strict=True) if use], labels[chosen].astype(np.int32))
+
+    return SeriesSet(
+        name,
+        tuple(map(str, classes)),
+        part(train[1], labels, ~held_out),
+        part(train[1], labels, held_out),
+        Part(test[1], np.searchsorted(classes, test[2]).astype(np.int32)),
+    )
+
+
+def _held_out(labels: np.ndarray) -> np.ndarray:
+    """Which series are for validation, bool [count]: one in `HELD_OUT` of each class, drawn by a seed that is always the same."""
+    random = np.random.default_rng(0)
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels == label)
+        chosen[random.permutation(of_class)[: len(of_class) // HELD_OUT]] = True
+    return chosen
