@@ -20,7 +20,7 @@ them (Fashion-MNIST, Kuzushiji-MNIST) is read by `folder`. The last twelfth of t
 """
 
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -98,16 +98,15 @@ def _scikit_learn() -> Digits:
     from sklearn.datasets import load_digits  # slow to import
     from sklearn.model_selection import train_test_split
 
-    found = load_digits()
+    found: Any = load_digits()
     pixels, labels = (found.images / 16).astype(np.float32), found.target.astype(np.int32)
 
-    def split(images: Images, size: int) -> tuple[Images, Images]:
-        cut = train_test_split(*images, test_size=size, stratify=images.labels, random_state=0)
-        return Images(cut[0], cut[2]), Images(cut[1], cut[3])
+    def split(rows: np.ndarray, size: int) -> Any:
+        return train_test_split(rows, test_size=size, stratify=labels[rows], random_state=0)
 
-    train, test = split(Images(pixels, labels), 360)
+    train, test = split(np.arange(len(labels)), 360)
     train, valid = split(train, 144)
-    return Digits("scikit-learn digits", train, valid, test)
+    return Digits("scikit-learn digits", *(Images(pixels[rows], labels[rows]) for rows in (train, valid, test)))
 
 
 def _from_idx(name: str, files: dict[str, tuple[str, bytes]]) -> Digits:

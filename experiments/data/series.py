@@ -9,7 +9,7 @@ Neither has a validation part: one series in `HELD_OUT` of the training part is 
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,14 @@ class Part(NamedTuple):
 
     series: list[np.ndarray]  # float32 [time, features] each
     labels: np.ndarray  # int32 [count]: places in `classes`
+
+
+class Labelled(NamedTuple):
+    """What a file holds."""
+
+    source: str  # its name, for the errors
+    series: list[np.ndarray]  # float32 [time, features] each
+    labels: np.ndarray  # strings [count]
 
 
 class SeriesSet(NamedTuple):
@@ -47,16 +55,20 @@ def load(train: Path | None = None, test: Path | None = None) -> SeriesSet:
         given, missing = ("test", "train") if train is None else ("train", "test")
         raise ValueError(f"{given} is given and {missing} is not; expected two .ts files or none: pass both")
     if train is not None and test is not None:
-        return _together(Path(train).stem, (str(train), *read_ts(train)), (str(test), *read_ts(test)))
+        return _together(Path(train).stem, read_ts(train), read_ts(test))
 
     from aeon.datasets import load_japanese_vowels  # slow to import: it compiles
 
-    parts = [(f"aeon's {split}", *load_japanese_vowels(split)) for split in ("train", "test")]
-    return _together("JapaneseVowels", *((name, _time_first(found), labels) for name, found, labels in parts))
+    def part(split: str) -> Labelled:
+        read: Any = load_japanese_vowels(split)
+        found, labels = read
+        return Labelled(f"aeon's {split}", _time_first(found), labels)
+
+    return _together("JapaneseVowels", part("train"), part("test"))
 
 
-def read_ts(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
-    """The series of a .ts file, float32 [time, features] each, and their labels, strings [count]."""
+def read_ts(path: Path) -> Labelled:
+    """The series of a .ts file and their labels."""
     path = Path(path)
     if path.suffix != ".ts":
         raise ValueError(f"{path} does not end in .ts; expected a .ts file, as timeseriesclassification.com has them")
@@ -66,7 +78,8 @@ def read_ts(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
     from aeon.datasets import load_from_ts_file
 
     try:
-        found, labels, header = load_from_ts_file(str(path), return_meta_data=True)
+        read: Any = load_from_ts_file(str(path), return_meta_data=True)
+        found, labels, header = read
     except (OSError, ValueError, IndexError) as error:
         raise ValueError(
             f"{path} is not a .ts file that can be read ({error}); expected a header that ends in @data, then a series a line"
@@ -80,41 +93,39 @@ def read_ts(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
             raise ValueError(
                 f"{path}: series {number} has missing or infinite values; expected numbers: fill them in or leave it out"
             )
-    return _time_first(found), np.char.strip(labels)
+    return Labelled(str(path), _time_first(found), np.char.strip(labels))
 
 
-def _time_first(found: list[np.ndarray]) -> list[np.ndarray]:
+def _time_first(found: Any) -> list[np.ndarray]:
     return [np.ascontiguousarray(one.T, np.float32) for one in found]
 
 
-def _together(name: str, train: tuple, test: tuple) -> SeriesSet:
-    """Checks that two parts fit, numbers the classes, holds a part of the first out. A part: its name, series, labels."""
-    features = {part[0]: part[1][0].shape[1] for part in (train, test)}
+def _together(name: str, train: Labelled, test: Labelled) -> SeriesSet:
+    """Checks that two parts fit, numbers the classes, holds a part of the first out."""
+    features = {part.source: part.series[0].shape[1] for part in (train, test)}
     if len(set(features.values())) > 1:
-        listed = ", ".join(f"{count} in {path}" for path, count in features.items())
+        listed = ", ".join(f"{count} in {source}" for source, count in features.items())
         raise ValueError(f"the series have different numbers of dimensions: {listed}; expected one number")
-    classes, labels = np.unique(train[2], return_inverse=True)
-    if unseen := sorted(set(test[2]) - set(classes)):
+    classes, labels = np.unique(train.labels, return_inverse=True)
+    if unseen := sorted(set(test.labels) - set(classes)):
         raise ValueError(
-            f"{test[0]} has classes that {train[0]} lacks: {', '.join(unseen)}; expected those trained on, "
+            f"{test.source} has classes that {train.source} lacks: {', '.join(unseen)}; expected those trained on, "
             f"{', '.join(classes)}"
         )
     if len(classes) < 2:
-        raise ValueError(f"{train[0]} has one class, {classes[0]}; expected at least two to tell apart")
+        raise ValueError(f"{train.source} has one class, {classes[0]}; expected at least two to tell apart")
     held_out = _held_out(labels)
     if not held_out.any():
-        raise ValueError(f"{train[0]} has fewer than {HELD_OUT} series of each class; expected more, to hold some out")
+        raise ValueError(
+            f"{train.source} has fewer than {HELD_OUT} series of each class; expected more, to hold some out"
+        )
 
-    def part(series: list[np.ndarray], labels: np.ndarray, chosen: np.ndarray) -> Part:
-        return Part([one for one, use in zip(series, chosen, strict=True) if use], labels[chosen].astype(np.int32))
+    def part(chosen: np.ndarray) -> Part:
+        series = [one for one, use in zip(train.series, chosen, strict=True) if use]
+        return Part(series, labels[chosen].astype(np.int32))
 
-    return SeriesSet(
-        name,
-        tuple(map(str, classes)),
-        part(train[1], labels, ~held_out),
-        part(train[1], labels, held_out),
-        Part(test[1], np.searchsorted(classes, test[2]).astype(np.int32)),
-    )
+    last = Part(test.series, np.searchsorted(classes, test.labels).astype(np.int32))
+    return SeriesSet(name, tuple(map(str, classes)), part(~held_out), part(held_out), last)
 
 
 def _held_out(labels: np.ndarray) -> np.ndarray:
