@@ -12,8 +12,8 @@ class Batch(NamedTuple):
     """Rows side by side, time first."""
 
     data: Any  # as the examples: each array [time, batch, ...], zeros where padded; each scalar [batch]
-    lengths: np.ndarray  # int32 [batch]: real steps of each row
-    places: np.ndarray  # int32 [batch]: which example a row is; -1, with length 0, for one that fills up the batch
+    lengths: Any  # int32 [batch], NumPy's outside jit: real steps of each row
+    places: Any  # int32 [batch]: which example a row is; -1, with length 0, for one that fills up the batch
 
 
 def bucketed(
@@ -67,7 +67,7 @@ def bucketed(
 def batch_axes(example: Any) -> Batch:
     """Which axis counts rows in the batches of such examples, for `jrnn.train.make_step` and `make_evaluate`."""
     axes: Any = jax.tree.map(lambda leaf: 1 if np.ndim(leaf) else 0, example)
-    return Batch(data=axes, lengths=0, places=0)  # type: ignore[arg-type]
+    return Batch(data=axes, lengths=0, places=0)
 
 
 def steps_of(example: Any, place: int) -> int:
