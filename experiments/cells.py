@@ -1,7 +1,9 @@
-"""Cells by the name that --cell takes: functions of input size and hidden size."""
+"""Cells and poolings by the names that --cell and --pooling take."""
 
 import jrnn
+from jrnn import pooling
 
+# Functions of input size and hidden size.
 CELLS = {
     "elman": jrnn.Elman,
     "irnn": lambda inputs, hidden: jrnn.Elman(inputs, hidden, activation="relu"),
@@ -12,4 +14,12 @@ CELLS = {
     "gru": jrnn.GRU,
     "gru-reset-before": lambda inputs, hidden: jrnn.GRU(inputs, hidden, reset_after=False),
     "ctrnn": lambda inputs, hidden: jrnn.CTRNN(inputs, hidden, tau=4.0, learn_tau=True),
+}
+
+# Functions of the hidden size, for `Classifier`; None is the output at the end of the run.
+POOLINGS = {
+    "last": lambda hidden: None,
+    "mean": lambda hidden: pooling.Mean(),
+    "max": lambda hidden: pooling.Max(),
+    "attention": pooling.Attention,
 }
