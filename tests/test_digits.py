@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("sklearn", reason="the experiments extra is not installed")
 
 from experiments.data import digits
-from experiments.data.digits import Images, load, parse_idx, reading_order, sequences
+from experiments.data.digits import Images, load, parse_idx, reading_order, steps
 
 TRAIN, TEST = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
 LABELS = {TRAIN: "train-labels-idx1-ubyte", TEST: "t10k-labels-idx1-ubyte"}
@@ -216,10 +216,10 @@ def test_too_few_images(tmp_path, counts, message):
 
 def test_orders_of_reading():
     pixels = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
-    rows, one_by_one, permuted = (sequences(pixels, order) for order in ("rows", "pixels", "permuted"))
+    rows, one_by_one, permuted = (steps(pixels.swapaxes(0, 1), order) for order in ("rows", "pixels", "permuted"))
     assert (rows.shape, one_by_one.shape, permuted.shape) == ((3, 2, 4), (12, 2, 1), (12, 2, 1))
     np.testing.assert_array_equal(rows[1, 1], pixels[1, 1])
     np.testing.assert_array_equal(one_by_one[:, 1, 0], pixels[1].ravel())
-    np.testing.assert_array_equal(permuted, one_by_one[reading_order(12, "permuted")])
+    np.testing.assert_array_equal(permuted, one_by_one[reading_order(12)])
     assert sorted(permuted[:, 0, 0]) == sorted(pixels[0].ravel())
     assert permuted[:, 0, 0].tolist() != sorted(pixels[0].ravel())

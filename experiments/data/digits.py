@@ -77,21 +77,21 @@ def load(data: Data = "sklearn", *, folder: Path | None = None, data_dir: Path |
     raise ValueError(f"data is {data!r}; expected one of {', '.join(get_args(Data))}, or pass folder= with IDX files")
 
 
-def sequences(pixels: np.ndarray, order: Order) -> np.ndarray:
-    """Images [count, height, width] as what a network reads, [time, count, features].
+def steps(rows: Any, order: Order) -> Any:
+    """Images [height, batch, width], NumPy's or JAX's, as what a network reads: [time, batch, features].
 
     `pixels` goes row by row from the top left, one pixel a step; `permuted` takes the same pixels in an order that is drawn at
-    random once, the same for every image and run (Le et al. 2015); `rows` takes one row a step.
+    random once, the same for every image and run (Le, Jaitly & Hinton 2015); `rows` takes one row a step.
     """
     if order == "rows":
-        return np.ascontiguousarray(pixels.swapaxes(0, 1))
-    steps = pixels.reshape(len(pixels), -1).T
-    return np.ascontiguousarray(steps[reading_order(len(steps), order), :, None])
+        return rows
+    one_by_one = rows.swapaxes(1, 2).reshape(-1, rows.shape[1], 1)
+    return one_by_one[reading_order(len(one_by_one))] if order == "permuted" else one_by_one
 
 
-def reading_order(count: int, order: Order) -> np.ndarray:
-    """Which of `count` pixels (or rows) is read at each step, int [count]."""
-    return np.random.default_rng(0).permutation(count) if order == "permuted" else np.arange(count)
+def reading_order(pixels: int) -> np.ndarray:
+    """Which pixel `permuted` reads at each step, int [pixels]."""
+    return np.random.default_rng(0).permutation(pixels)
 
 
 def _scikit_learn() -> Digits:

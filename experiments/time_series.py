@@ -1,0 +1,152 @@
+"""Time series of unequal lengths, a class each: who of nine men says these vowels, or any pair of .ts files.
+
+python -m experiments.time_series
+python -m experiments.time_series --data BasicMotions_TRAIN.ts --test BasicMotions_TEST.ts
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+import jrnn
+from experiments import supervised
+from experiments.cells import CELLS, POOLINGS
+from experiments.classification import HeldOut, report
+from experiments.data import series
+from experiments.run import Run, console, explained, open_run, use_all_cores
+from jrnn import losses
+from jrnn.data import Batch, batch_axes, bucketed
+from jrnn.models import Classifier
+
+NAME = "time_series"
+TARGET = 0.95
+PUBLISHED = {"nearest neighbour by dynamic time warping": 0.949}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(supervised.TrainingConfig):
+    """Train a classifier of time series."""
+
+    data: Path | None = None
+    """A .ts file to train on, in place of JapaneseVowels; a sixth of it is held out. With --test."""
+    test: Path | None = None
+    """The .ts file to test on."""
+    cell: Literal[tuple(CELLS)] = "gru"  # type: ignore[valid-type]
+    """The recurrent cell."""
+    layers: int = 1
+    """Recurrent layers, one on top of the other."""
+    hidden: int = 64
+    """Units in each layer and direction."""
+    bidirectional: bool = True
+    """Whether each layer reads both ways."""
+    pooling: Literal[tuple(POOLINGS)] = "max"  # type: ignore[valid-type]
+    """What is classified: the output at the end, or the mean, the largest, or a weighted mean of all."""
+    dropout: float = 0.3
+    """Share of features dropped after each layer."""
+    epochs: int = 100
+    """Passes over the training data."""
+    learning_rate: float = 0.004
+    """Peak of AdamW's learning rate: it rises over the first 2 % of the steps and falls to 0 along a cosine."""
+
+    SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 2}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("layers", "hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
+
+
+class Example(NamedTuple):
+    """A series and its class."""
+
+    xs: np.ndarray  # float32 [time, features], by the mean and standard deviation of the training data
+    label: np.ndarray  # int32 []
+
+
+def build(config: Config, features: int, classes: int) -> Classifier:
+    """Recurrent layers with dropout after each, pooling, output."""
+    layers: list[jrnn.Layer] = []
+    for _ in range(config.layers):
+        cell = CELLS[config.cell](features, config.hidden)
+        layer: jrnn.Layer = jrnn.Recurrent(cell)
+        if config.bidirectional:
+            layer = jrnn.Bidirectional(forward=layer, backward=jrnn.Recurrent(cell, reverse=True))
+        layers += [layer, jrnn.Dropout(config.dropout)]
+        features = layer.output_size or 0
+    return Classifier(jrnn.Layered(tuple(layers)), classes, pooling=POOLINGS[config.pooling](config.hidden))
+
+
+def standardised(data: series.SeriesSet) -> dict[str, list[Example]]:
+    """The parts as examples, every feature with mean 0 and standard deviation 1 over the steps of the training part."""
+    steps = np.concatenate(data.train.series)
+    mean, deviation = steps.mean(0), steps.std(0)
+    deviation = np.where(deviation > 0, deviation, 1)
+
+    def part(found: series.Part) -> list[Example]:
+        pairs = zip(found.series, found.labels, strict=True)
+        return [Example(((xs - mean) / deviation).astype(np.float32), label) for xs, label in pairs]
+
+    return {"train": part(data.train), "valid": part(data.valid), "test": part(data.test)}
+
+
+def train(run: Run, config: Config) -> None:
+    """Train, evaluate the best checkpoint, write result.json and the pictures."""
+    data = series.load(config.data, config.test)
+    parts = standardised(data)
+    labels = {part: np.array([example.label for example in found]) for part, found in parts.items()}
+    model = build(config, data.features, len(data.classes))
+
+    def logits(params: Any, batch: Batch) -> jax.Array:
+        return model.apply(params, batch.data.xs, lengths=batch.lengths)
+
+    def loss(params: Any, batch: Batch, key: jax.Array | None) -> losses.Mean:
+        return model.loss(params, batch.data.xs, batch.data.label, lengths=batch.lengths, key=key)
+
+    held_out = HeldOut(
+        logits,
+        {part: bucketed(parts[part], batch=min(128, len(parts[part])), shapes=1) for part in ("valid", "test")},
+        labels,
+    )
+    run.start()
+    counts = ", ".join(f"{len(found):,} {part}" for part, found in parts.items())
+    lengths = [len(example.xs) for found in parts.values() for example in found]
+    console.print(
+        f"{data.name}: {counts} series of {min(lengths)} to {max(lengths)} steps, {data.features} features, "
+        f"{len(data.classes)} classes"
+    )
+    best, fitted = supervised.train(
+        run,
+        config,
+        params=model.init(jax.random.key(config.seed)),
+        loss=loss,
+        batches=bucketed(parts["train"], batch=config.batch, shapes=2, seed=config.seed),
+        batch_axes=batch_axes(parts["train"][0]),
+        evaluate=held_out.surprise,
+        unit="nats",
+        valid_unit="nats",
+    )
+    own = config.data is not None
+    report(
+        run,
+        fitted,
+        best,
+        held_out,
+        trained_on=labels["train"],
+        names=data.classes,
+        target=None if own else TARGET,
+        published={} if own else PUBLISHED,
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    use_all_cores()
+    with explained():
+        train(*open_run(NAME, Config, arguments))
+
+
+if __name__ == "__main__":
+    main()
