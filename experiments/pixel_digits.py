@@ -62,6 +62,8 @@ class Config(supervised.TrainingConfig):
     """Passes over the training data."""
     learning_rate: float = 0.005
     """Peak of AdamW's learning rate: it rises over the first 2 % of the steps and falls to 0 along a cosine."""
+    every: int | None = 100
+    """Evaluate and save a checkpoint every so many steps."""
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 1, "batch": 16}
 
@@ -115,6 +117,15 @@ def make_logits(model: Classifier, config: Config) -> Any:
     return logits
 
 
+def make_loss(logits: Any) -> Any:
+    """Cross-entropy of a batch; rows that fill it up do not count."""
+
+    def loss(params: Any, batch: Batch, key: jax.Array | None) -> losses.Mean:
+        return losses.cross_entropy(logits(params, batch, key), batch.data.label, batch.lengths > 0)
+
+    return loss
+
+
 def warped(key: jax.Array, rows: jax.Array, by: float) -> jax.Array:
     """Images [height, batch, width], each moved by up to `by` pixels, turned, stretched and sheared; zeros move in."""
     height, batch, width = rows.shape
@@ -144,10 +155,6 @@ def train(run: Run, config: Config) -> None:
     time, _, features = digits.steps(parts["train"][0].rows[:, None], config.order).shape
     model = build(config, features, data.classes)
     logits = make_logits(model, config)
-
-    def loss(params: Any, batch: Batch, key: jax.Array | None) -> losses.Mean:
-        return losses.cross_entropy(logits(params, batch, key), batch.data.label, batch.lengths > 0)
-
     batches = {part: bucketed(parts[part], batch=min(500, len(parts[part]))) for part in ("valid", "test")}
     held_out = HeldOut(logits, batches, labels)
     run.start()
@@ -159,7 +166,7 @@ def train(run: Run, config: Config) -> None:
         run,
         config,
         params=initial_params(model, config.seed, time),
-        loss=loss,
+        loss=make_loss(logits),
         batches=bucketed(parts["train"], batch=config.batch, seed=config.seed),
         batch_axes=batch_axes(parts["train"][0]),
         evaluate=held_out.surprise,
@@ -205,7 +212,7 @@ def unfold(path: Path, model: Classifier, params: Any, images: digits.Images, or
     figure.legend(handles=classes, loc="outside upper center", ncols=len(classes), frameon=False)
     axes = bottom.subplots()
     axes.plot(read, 100 * right.mean(1), color="#1f77b4")
-    axes.set(xlim=(0, time), ylim=(0, 100), xlabel="steps read", ylabel=f"% right, {len(labels)} test images")
+    axes.set(xlim=(0, time), ylim=(0, 100), xlabel="steps read", ylabel=f"% of {len(labels)} right")
     axes.grid(alpha=0.3)
     pictures.save(figure, path)
 
@@ -214,14 +221,14 @@ def draw_reading(
     panel: Any, image: np.ndarray, glimpses: list[np.ndarray], read: np.ndarray, shares: np.ndarray
 ) -> None:
     """One image: above what is read by each eighth of the steps, below the probability of each class, [read, classes]."""
-    grid = panel.add_gridspec(2, len(glimpses), height_ratios=[1, 1.6])
+    grid = panel.add_gridspec(2, len(glimpses), height_ratios=[1, 1.8])
     for place, seen in enumerate(glimpses):
         axes = panel.add_subplot(grid[0, place])
         axes.imshow(np.where(seen, image, np.nan), cmap=GREYS, vmin=0, vmax=1)
         axes.set(xticks=[], yticks=[])
     axes = panel.add_subplot(grid[1, :])
     axes.stackplot(read, shares.T, colors=COLOURS)
-    axes.set(xlim=(0, read[-1]), ylim=(0, 1), yticks=[])
+    axes.set(xlim=(read[0], read[-1]), ylim=(0, 1), yticks=[])
 
 
 def interesting(right: np.ndarray, labels: np.ndarray) -> list[int]:

@@ -50,6 +50,8 @@ class Config(supervised.TrainingConfig):
     """Passes over the training data."""
     learning_rate: float = 0.004
     """Peak of AdamW's learning rate: it rises over the first 2 % of the steps and falls to 0 along a cosine."""
+    every: int | None = 100
+    """Evaluate and save a checkpoint every so many steps."""
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 2}
 

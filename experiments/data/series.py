@@ -52,7 +52,7 @@ def load(train: Path | None = None, test: Path | None = None) -> SeriesSet:
     ValueError and FileNotFoundError say which file was read, what was found there, what was expected and what to do.
     """
     if (train is None) != (test is None):
-        given, missing = ("test", "train") if train is None else ("train", "test")
+        given, missing = ("--test", "--data") if train is None else ("--data", "--test")
         raise ValueError(f"{given} is given and {missing} is not; expected two .ts files or none: pass both")
     if train is not None and test is not None:
         return _together(Path(train).stem, read_ts(train), read_ts(test))
