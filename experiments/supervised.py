@@ -66,14 +66,14 @@ def train(
     batch_axes: Any,
     evaluate: Callable[[Any], float],
     unit: str,
-    valid_unit: str,
+    valid_unit: str | None = None,
     floors: Mapping[str, float] | None = None,
 ) -> tuple[Any, Fitted]:
     """Train a started run and return the best parameters by `evaluate(params)`, which falls as they get better (an error rate).
 
     `loss(params, batch, key)` is without dropout where there is no key; `batches` is one pass. `unit` is of the loss, `valid_unit`
-    of what `evaluate` gives, and `floors` are lines of the same unit in the picture of the curves. Exits with status 130,
-    everything saved, when interrupted.
+    of what `evaluate` gives where that is another, and `floors` are lines of the latter in the picture of the curves. Exits with
+    status 130, everything saved, when interrupted.
     """
     steps = config.epochs * len(batches)
     optimizer = adamw(steps, config.learning_rate, weight_decay=config.weight_decay, clip=config.clip)
