@@ -171,7 +171,6 @@ def train(run: Run, config: Config) -> None:
         batch_axes=batch_axes(parts["train"][0]),
         evaluate=held_out.surprise,
         unit="nats",
-        valid_unit="nats",
     )
     kind = ("" if config.folder else config.data, config.order)
     report(

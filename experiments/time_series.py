@@ -129,7 +129,6 @@ def train(run: Run, config: Config) -> None:
         batch_axes=batch_axes(parts["train"][0]),
         evaluate=held_out.surprise,
         unit="nats",
-        valid_unit="nats",
     )
     own = config.data is not None
     report(

@@ -99,9 +99,9 @@ def test_what_is_not_there(tmp_path, good):
     (tmp_path / "folder.ts").mkdir()
     with pytest.raises(FileNotFoundError, match=r"folder\.ts is a folder"):
         load(tmp_path / "folder.ts", good)
-    with pytest.raises(ValueError, match=r"--data is given and --test is not; .*pass both"):
+    with pytest.raises(ValueError, match=r"data is given and test is not; .*pass both"):
         load(good)
-    with pytest.raises(ValueError, match=r"--test is given and --data is not; .*pass both"):
+    with pytest.raises(ValueError, match=r"test is given and data is not; .*pass both"):
         load(test=good)
 
 

@@ -73,8 +73,8 @@ def fails(capsys, *arguments):
 def test_mistakes_leave_no_run_behind(tmp_path, pair, capsys):
     (tmp_path / "words.txt").write_text("words")
     assert "words.txt does not end in .ts" in fails(capsys, "--data", "words.txt", "--test", pair[1])
-    assert "--data is given and --test is not" in fails(capsys, "--data", pair[0])
-    assert "--test is given and --data is not" in fails(capsys, "--test", pair[1])
+    assert "data is given and test is not" in fails(capsys, "--data", pair[0])
+    assert "test is given and data is not" in fails(capsys, "--test", pair[1])
     assert "--layers is 0; expected at least 1" in fails(capsys, "--layers", 0)
     assert not (tmp_path / "run").exists()
 

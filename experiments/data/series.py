@@ -3,7 +3,7 @@
 `JapaneseVowels` (Kudo, Toyama & Shimbo 1999; UCI), which comes with aeon and needs no download: nine men say two vowels, twelve
 coefficients of a linear prediction of each frame, 7 to 29 frames; who speaks? 270 series to train on, 30 from each, and 370 to
 test on, in which the largest class, speaker 3, makes up 23.8 %. Any other pair of .ts files (the format of
-timeseriesclassification.com) is read by `train` and `test`.
+timeseriesclassification.com) is read by `data` and `test`.
 
 Neither has a validation part: one series in `HELD_OUT` of the training part is held out, stratified by class, always the same.
 """
@@ -46,16 +46,16 @@ class SeriesSet(NamedTuple):
         return self.train.series[0].shape[1]
 
 
-def load(train: Path | None = None, test: Path | None = None) -> SeriesSet:
-    """JapaneseVowels or, with `train` and `test`, two .ts files of one's own.
+def load(data: Path | None = None, test: Path | None = None) -> SeriesSet:
+    """JapaneseVowels or, with `data` and `test`, two .ts files of one's own: to train on and to test on.
 
     ValueError and FileNotFoundError say which file was read, what was found there, what was expected and what to do.
     """
-    if (train is None) != (test is None):
-        given, missing = ("--test", "--data") if train is None else ("--data", "--test")
+    if (data is None) != (test is None):
+        given, missing = ("test", "data") if data is None else ("data", "test")
         raise ValueError(f"{given} is given and {missing} is not; expected two .ts files or none: pass both")
-    if train is not None and test is not None:
-        return _together(Path(train).stem, read_ts(train), read_ts(test))
+    if data is not None and test is not None:
+        return _together(Path(data).stem, read_ts(data), read_ts(test))
 
     from aeon.datasets import load_japanese_vowels  # slow to import: it compiles
 
