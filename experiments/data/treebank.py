@@ -1,8 +1,8 @@
 """Treebanks in CoNLL-U (Universal Dependencies): sentences of words, each with one of the 17 universal part-of-speech tags.
 
-| treebank                    | sentences (train / dev / test) | words                     | floor (test): each word's commonest tag |
-|-----------------------------|--------------------------------|---------------------------|-----------------------------------------|
-| UD English EWT, 10 May 2025 | 12,544 / 2,001 / 2,077         | 204,577 / 25,147 / 25,094 | 88.06 %                                 |
+| treebank         | sentences (train / dev / test) | words                     | floor (test): each word's commonest tag |
+|------------------|--------------------------------|---------------------------|-----------------------------------------|
+| UD English EWT   | 12,544 / 2,001 / 2,077         | 204,577 / 25,147 / 25,094 | 88.06 %                                 |
 
 UD English EWT (Silveira et al. 2014; texts of the English Web Treebank: weblogs, newsgroups, e-mail, reviews, answers) is
 under CC BY-SA 4.0. It is read from `data_dir`, else from the folder that the environment variable JRNN_DATA names, else
