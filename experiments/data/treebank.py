@@ -58,7 +58,7 @@ class Treebank(NamedTuple):
 
     name: str
     train: list[Sentence]
-    valid: list[Sentence]
+    dev: list[Sentence]
     test: list[Sentence]
 
 
