@@ -199,7 +199,7 @@ def train(run: Run, config: Config) -> None:
     metrics = supervised.result_metrics(fitted, **measured, published={} if config.treebank else PUBLISHED)
     path = run.write_result(metrics=metrics, floors=floors, seconds=fitted.seconds)
     draw(run, bank, predicted["test"])
-    report(measured, floors, target=None if config.treebank else TARGET)
+    report(measured, floors, target=None if config.treebank or config.smoke else TARGET)
     console.print(f"{fitted.seconds / 60:.1f} minutes; {path}, with sentences.png and confusion.png beside it")
 
 
@@ -230,7 +230,7 @@ def draw(run: Run, bank: Treebank, predicted: Sequence[np.ndarray]) -> None:
     lines = [
         tagged.Line(sentence.words, [TAGS[tag] for tag in tags], sentence.tags)
         for sentence, tags in zip(bank.test, predicted)
-        if 6 <= len(tags) <= 22
+        if 6 <= len(tags) <= 18
     ]
     title = f"{bank.name}: test sentences at even distances; red: wrong, with the right tag beneath"
     tagged.draw(run.directory / "sentences.png", lines[:: -(-len(lines) // 14)], title)

@@ -12,11 +12,33 @@ from rich.text import Text
 
 from experiments import pictures
 
-COLOURS = {
-    "NOUN": "#9ccbff", "PROPN": "#5fa5ee", "PRON": "#c9b6f2", "VERB": "#ff9a8d", "AUX": "#ffc9bd", "ADJ": "#8fdc92",
-    "ADV": "#c6ecb0", "ADP": "#ffd27f", "DET": "#e8c9f0", "CCONJ": "#f2e394", "SCONJ": "#dccf6b", "PART": "#f5b880",
-    "NUM": "#86e0dc", "INTJ": "#ffadd6", "PUNCT": "#e6e6e6", "SYM": "#c9d3d9", "X": "#b8b8b8",
-}  # fmt: skip
+
+class Look(NamedTuple):
+    """Of a tag."""
+
+    name: str
+    colour: str
+
+
+LOOKS = {
+    "NOUN": Look("noun", "#9ccbff"),
+    "PROPN": Look("name", "#5fa5ee"),
+    "PRON": Look("pronoun", "#c9b6f2"),
+    "VERB": Look("verb", "#ff9a8d"),
+    "AUX": Look("auxiliary", "#ffc9bd"),
+    "ADJ": Look("adjective", "#8fdc92"),
+    "ADV": Look("adverb", "#c6ecb0"),
+    "ADP": Look("preposition", "#ffd27f"),
+    "DET": Look("determiner", "#e8c9f0"),
+    "CCONJ": Look("and, or", "#f2e394"),
+    "SCONJ": Look("if, that", "#dccf6b"),
+    "PART": Look("particle", "#f5b880"),
+    "NUM": Look("number", "#86e0dc"),
+    "INTJ": Look("interjection", "#ffadd6"),
+    "PUNCT": Look("punctuation", "#e6e6e6"),
+    "SYM": Look("symbol", "#c9d3d9"),
+    "X": Look("other", "#b8b8b8"),
+}
 _WIDTH = 128  # characters in a line of the picture
 _CHARACTER = 0.602 * 9 / 72  # inches: of DejaVu Sans Mono at 9 points
 _LINE = 0.62  # inches
@@ -33,7 +55,7 @@ class Line(NamedTuple):
 def shown(words: Sequence[str], tags: Sequence[str]) -> Columns:
     """Words with their tags beneath, for the terminal."""
     cells = [
-        Text.assemble((f" {word} ", f"black on {COLOURS[tag]}"), "\n", (f" {tag}", "dim"))
+        Text.assemble((f" {word} ", f"black on {LOOKS[tag].colour}"), "\n", (f" {tag}", "dim"))
         for word, tag in zip(words, tags)
     ]
     return Columns(cells, padding=(1, 1))
@@ -49,27 +71,23 @@ def draw(path: Path, sentences: Sequence[Line], title: str) -> None:
     axes.text(1, -0.45, title, fontsize=10, va="center")
     for height, line in enumerate(lines):
         _draw_line(axes, height + 0.3, line)
-    legend = Line(list(COLOURS), [""] * len(COLOURS), [""] * len(COLOURS))
-    _draw_line(axes, len(lines) + 0.4, legend, colours=list(COLOURS.values()))
+    _draw_line(axes, len(lines) + 0.4, Line(*[list(LOOKS)] * 3), beneath=[look.name for look in LOOKS.values()])
     pictures.save(figure, path)
 
 
-def _draw_line(axes: Axes, y: float, line: Line, colours: Sequence[str] | None = None) -> None:
+def _draw_line(axes: Axes, y: float, line: Line, beneath: Sequence[str] | None = None) -> None:
+    """`beneath` stands there in place of the tags."""
+    small = {"fontsize": 5.5, "family": "monospace", "va": "center"}
     x = 1.0
-    for place, (word, tag, gold) in enumerate(zip(*line)):
-        wrong = tag != gold
-        box = {
-            "boxstyle": "round,pad=0.25",
-            "facecolor": colours[place] if colours else COLOURS[tag],
-            "edgecolor": "#d00000" if wrong else "none",
-            "linewidth": 1.4,
-        }
+    for word, tag, gold, label in zip(*line, beneath or line.tags):
+        edge = "none" if tag == gold else "#d00000"
+        box = {"boxstyle": "round,pad=0.25", "facecolor": LOOKS[tag].colour, "edgecolor": edge, "linewidth": 1.4}
         # Words are no formulas, whatever dollars they hold.
         axes.text(x, y, word, fontsize=9, family="monospace", va="center", bbox=box, parse_math=False)
-        axes.text(x, y + 0.33, tag, fontsize=5.5, family="monospace", va="center", color="#606060")
-        if wrong:
-            axes.text(x, y + 0.5, gold, fontsize=5.5, family="monospace", va="center", color="#d00000", weight="bold")
-        x += _room(word, tag, gold)
+        axes.text(x, y + 0.33, label, color="#606060", **small)
+        if tag != gold:
+            axes.text(x, y + 0.5, gold, color="#d00000", weight="bold", **small)
+        x += _room(word, label, gold)
 
 
 def _wrapped(sentence: Line) -> list[Line]:
