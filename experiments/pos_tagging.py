@@ -35,7 +35,7 @@ PUBLISHED = {  # test, words as in the treebank, an earlier version of it: githu
     "UDPipe 1.2 (Straka & Straková 2017)": 0.9443,
     "UDify, multilingual BERT (Kondratyuk & Straka 2019)": 0.9629,
 }
-SPELLED = 14  # characters of a word that are read: all, or the first and the last seven; 98 % of EWT's have no more
+SPELLED = 14  # characters of a word that are read: all, or the first and the last seven; 98 % of the different words of EWT have no more
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
