@@ -31,11 +31,13 @@ from jrnn.models import Tagger
 NAME = "pos_tagging"
 VOCABULARY = "vocabulary.json"
 TARGET = 0.93  # of the test words of EWT
-PUBLISHED = {  # test, words as in the treebank, an earlier version of it: github.com/aymara/lima-models, eval.md
-    "UDPipe 1.2 (Straka & Straková 2017)": 0.9443,
-    "UDify, multilingual BERT (Kondratyuk & Straka 2019)": 0.9629,
-}
-SPELLED = 14  # characters of a word that are read: all, or the first and the last seven; 98 % of the different words of EWT have no more
+PUBLISHED = [  # on the test part of an earlier version, words as they are there: github.com/aymara/lima-models, eval.md
+    {"system": "UDPipe 1.2 (Straka & Straková 2017)", "accuracy": 0.9443},
+    {"system": "UDify, multilingual BERT (Kondratyuk & Straka 2019)", "accuracy": 0.9629},
+]
+SPELLED = (
+    14  # characters of a word that are read: all, or the first and the last seven where it is longer (0.2 % of EWT)
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,7 +198,7 @@ def train(run: Run, config: Config) -> None:
     predicted = {part: predict(params, part) for part in held_out}
     seen = {word for sentence in bank.train for word in sentence.words}
     measured = {part: measure(predicted[part], getattr(bank, part), seen) for part in held_out}
-    metrics = supervised.result_metrics(fitted, **measured, published={} if config.treebank else PUBLISHED)
+    metrics = supervised.result_metrics(fitted, **measured, published=[] if config.treebank else PUBLISHED)
     path = run.write_result(metrics=metrics, floors=floors, seconds=fitted.seconds)
     draw(run, bank, predicted["test"])
     report(measured, floors, target=None if config.treebank or config.smoke else TARGET)

@@ -79,7 +79,7 @@ def test_what_a_run_leaves_behind(run):
     found = json.loads((run / "result.json").read_text())
     metrics = found["metrics"]
     assert found["config"]["crf"] is True
-    assert metrics["published"] == {}  # those are of EWT
+    assert metrics["published"] == []  # those are of EWT
     assert (metrics["test"]["words_unseen"], metrics["dev"]["words_unseen"]) == (1, 0)
     assert metrics["dev"]["accuracy_unseen"] is None
     assert 100 * (1 - metrics["dev"]["accuracy"]) == pytest.approx(min(r["valid"] for r in metrics["records"]))
