@@ -35,9 +35,7 @@ PUBLISHED = [  # on the test part of an earlier version, words as they are there
     {"system": "UDPipe 1.2 (Straka & Straková 2017)", "accuracy": 0.9443},
     {"system": "UDify, multilingual BERT (Kondratyuk & Straka 2019)", "accuracy": 0.9629},
 ]
-SPELLED = (
-    14  # characters of a word that are read: all, or the first and the last seven where it is longer (0.2 % of EWT)
-)
+SPELLED = 14  # characters that are read of a word: of a longer one (0.2 % of EWT's) the first and the last seven
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
