@@ -1,0 +1,388 @@
+"""Slot filling: what each word of a question to an airline means (many to many) and what is wanted (many to one), on ATIS.
+
+By default it trains one encoder of both directions, and `--compare` five side by side. A finished run reads a sentence of yours:
+
+    python -m experiments.slot_filling demo "arrive Taipei on November 2nd" "leave Taipei on November 2nd"
+"""
+
+import collections
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.table import Table
+from rich.text import Text
+from seqeval.metrics import f1_score
+from seqeval.metrics.sequence_labeling import get_entities
+
+import jrnn
+from experiments import slot_pictures, supervised
+from experiments.cells import CELLS
+from experiments.data import atis
+from experiments.data.atis import Utterance
+from experiments.run import Run, console, explained, open_run, read_config, use_all_cores, write_json
+from experiments.slot_model import Labelled, SlotFiller, SlotFillerParams, noisy
+from jrnn.data import Batch, Vocabulary, batch_axes, bucketed
+from jrnn.losses import Mean
+
+NAME = "slot_filling"
+NAMES = "names.json"
+MODELS = {  # cell, both directions
+    "elman": ("elman", False),
+    "jordan": ("jordan", False),
+    "lstm": ("lstm", False),
+    "gru": ("gru", False),
+    "bi-lstm": ("lstm", True),
+}
+PUBLISHED = {
+    "Elman and Jordan, Mesnil et al. 2013": {"slots": 93.98},
+    "RNN, Yao et al. 2013": {"slots": 94.11},
+    "hybrid RNN, Mesnil et al. 2015": {"slots": 95.06},
+    "attention, Liu & Lane 2016": {"slots": 95.87, "intent": 98.43},
+}
+TARGET = {False: 94.0, True: 95.0}  # span F1 of one direction, of both
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(supervised.TrainingConfig):
+    """Train to label slots and intent."""
+
+    model: Literal[tuple(MODELS)] = "bi-lstm"  # type: ignore[valid-type]
+    """The encoder: a cell run forwards, or an LSTM in both directions."""
+    compare: bool = False
+    """Train every model, one after the other, each in a directory of its own."""
+    seeds: int = 1
+    """With --compare: runs of each model, from --seed on."""
+    hidden: int = 100
+    """Units in each direction."""
+    embedding: int = 64
+    """Size of the vector that stands for a word."""
+    window: int = 3
+    """Words on either side that are read with each word by a model of one direction; one of both directions reads none."""
+    dropout: float = 0.3
+    """Share of features dropped before and after the recurrent layer."""
+    crf: bool = False
+    """Choose the slots of an utterance together, by a conditional random field."""
+    intent_weight: float = 10.0
+    """How much an utterance's intent counts in the loss beside one word's slot."""
+    rare: float = 1.0
+    """In half of the training utterances a word seen n times is made unknown with probability rare / (rare + n),"""
+    name_rate: float = 0.2
+    """one that fills a slot at least with this one,"""
+    omit_rate: float = 0.2
+    """and one that fills none is left out with this one."""
+    epochs: int = 15
+    learning_rate: float = 0.006
+    utterances: int | None = None
+    """Train and test on so many utterances only."""
+
+    SMOKE = {"epochs": 1, "hidden": 8, "embedding": 8, "utterances": 64}  # noqa: RUF012
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("seeds", "hidden", "embedding", "utterances"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
+        if self.window < 0:
+            raise ValueError(f"--window is {self.window}; expected 0 or more words")
+        for name in ("name_rate", "omit_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected a share in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Label sentences of yours."""
+
+    sentences: Annotated[tuple[str, ...], tyro.conf.Positional] = (
+        "arrive Taipei on November 2nd",
+        "leave Taipei on November 2nd",
+    )
+    """Each in quotes."""
+    run: Path | None = None
+    """Run directory of a trained model; by default the newest in runs/slot_filling."""
+
+
+class Names(NamedTuple):
+    """What the integers of a model stand for."""
+
+    words: Vocabulary
+    slots: tuple[str, ...]  # O first
+    intents: tuple[str, ...]
+
+    @classmethod
+    def of(cls, utterances: Sequence[Utterance]) -> "Names":
+        slots = sorted({slot for utterance in utterances for slot in utterance.slots} - {"O"})
+        intents = sorted({utterance.intent for utterance in utterances})
+        return cls(
+            Vocabulary.build(spelled(utterance.words) for utterance in utterances), ("O", *slots), tuple(intents)
+        )
+
+
+def spelled(words: Sequence[str]) -> list[str]:
+    """The words as the model knows them: every digit a 0, so that a number never seen is like those that were."""
+    return [re.sub(r"\d", "0", word) for word in words]
+
+
+def build(config: Config, names: Names) -> SlotFiller:
+    """Embedding, dropout, the recurrent layer, dropout, and both heads."""
+    cell, both = MODELS[config.model]
+    window = 0 if both else config.window
+    one = CELLS[cell](config.embedding * (2 * window + 1), config.hidden)
+    layer: jrnn.Layer = jrnn.Recurrent(one)
+    if both:
+        layer = jrnn.Bidirectional(layer, jrnn.Recurrent(one, reverse=True))
+    dropout = jrnn.Dropout(config.dropout)
+    return SlotFiller(
+        jrnn.Embedding(len(names.words), config.embedding),
+        window,
+        jrnn.Layered((dropout, layer, dropout)),
+        len(names.slots),
+        len(names.intents),
+        crf=config.crf,
+    )
+
+
+def make_loss(config: Config, model: SlotFiller, names: Names, utterances: Sequence[Utterance]) -> Any:
+    """The loss on a batch, with its noise while there is a key."""
+    counts = collections.Counter(word for utterance in utterances for word in spelled(utterance.words))
+    seen = np.array([counts[word] for word in names.words.tokens], np.float32)
+    rare = jnp.asarray(config.rare / np.maximum(config.rare + seen, 1e-6))
+
+    def loss(params: SlotFillerParams, batch: Batch, key: jax.Array | None) -> Mean:
+        noise, dropout = (None, None) if key is None else jax.random.split(key)
+        rates = {"name_rate": config.name_rate, "omit_rate": config.omit_rate}
+        data, lengths = noisy(batch, noise, rare=rare, **rates)
+        return model.loss(params, data, lengths, intent_weight=config.intent_weight, key=dropout)
+
+    return loss
+
+
+def make_label(model: SlotFiller, names: Names) -> Callable[[SlotFillerParams, Sequence[Utterance]], list[Utterance]]:
+    """`label(params, utterances)`: what the model makes of their words, in place of their own slots and intent."""
+
+    @jax.jit
+    def decode(params: SlotFillerParams, batch: Batch) -> jax.Array:
+        slots, intent = model.decode(params, batch.data, batch.lengths)
+        return jnp.stack([slots, jnp.broadcast_to(intent[None], slots.shape)], -1)
+
+    def label(params: SlotFillerParams, utterances: Sequence[Utterance]) -> list[Utterance]:
+        words = [names.words.encode(spelled(utterance.words)) for utterance in utterances]
+        found = supervised.predict(decode, params, bucketed(words, batch=64, shapes=1), time=True)
+        return [
+            Utterance(utterance.words, tuple(names.slots[slot] for slot in ids[:, 0]), names.intents[ids[0, 1]])
+            for utterance, ids in zip(utterances, found, strict=True)
+        ]
+
+    return label
+
+
+def score(truth: Sequence[Utterance], labelled: Sequence[Utterance]) -> dict[str, float]:
+    """Span F1 of the slots, as conlleval has it (seqeval's default), and accuracy of the intent, in percent.
+
+    An intent of several (`atis_flight#atis_airfare`) is right where all of it is, as in most published results; `intent, any` takes
+    one of them for right. A label never seen in training cannot be given, and so is an error.
+    """
+    slots = [[list(utterance.slots) for utterance in part] for part in (truth, labelled)]
+    pairs = [(a.intent, b.intent) for a, b in zip(truth, labelled, strict=True)]
+    return {
+        "slots": 100 * float(f1_score(*slots, zero_division=0)),  # type: ignore[arg-type]
+        "intent": 100 * float(np.mean([a == b for a, b in pairs])),
+        "intent, any": 100 * float(np.mean([bool({*a.split("#")} & {*b.split("#")}) for a, b in pairs])),
+    }
+
+
+def floor(train: Sequence[Utterance], part: Sequence[Utterance]) -> dict[str, float]:
+    """The score of each word's most frequent slot and the most frequent intent."""
+    counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for utterance in train:
+        for word, slot in zip(utterance.words, utterance.slots, strict=True):
+            counts[word][slot] += 1
+    likely = collections.defaultdict(lambda: "O", {word: count.most_common(1)[0][0] for word, count in counts.items()})
+    intent = collections.Counter(utterance.intent for utterance in train).most_common(1)[0][0]
+    return score(part, [u._replace(slots=tuple(likely[word] for word in u.words), intent=intent) for u in part])
+
+
+def without_cities(part: Sequence[Utterance]) -> list[Utterance]:
+    """The same with each word of a city's name replaced by one that no model knows."""
+
+    def hidden(utterance: Utterance) -> Utterance:
+        pairs = zip(utterance.words, utterance.slots, strict=True)
+        return utterance._replace(words=tuple("<unk>" if slot.endswith("city_name") else word for word, slot in pairs))
+
+    return [hidden(utterance) for utterance in part]
+
+
+def train(run: Run, config: Config, data: atis.Atis) -> dict[str, Any]:
+    """Train one model, evaluate its best checkpoint, write result.json."""
+    names = Names.of(data.train)
+    model = build(config, names)
+    examples = [
+        Labelled(
+            names.words.encode(spelled(u.words)),
+            np.array([names.slots.index(slot) for slot in u.slots], np.int32),
+            np.int32(names.intents.index(u.intent)),
+        )
+        for u in data.train
+    ]
+
+    label = make_label(model, names)
+
+    def evaluate(params: SlotFillerParams) -> float:
+        found = score(data.valid, label(params, data.valid))
+        return 100 - (found["slots"] + found["intent"]) / 2
+
+    run.start()
+    write_json(run.directory / NAMES, {**names._asdict(), "words": names.words.tokens})
+    params, fitted = supervised.train(
+        run,
+        config,
+        params=model.init(jax.random.key(config.seed)),
+        loss=make_loss(config, model, names, data.train),
+        batches=bucketed(examples, batch=config.batch, shapes=3, seed=config.seed),
+        batch_axes=batch_axes(examples[0]),
+        evaluate=evaluate,
+        unit="nats per word",
+        valid_unit="error, mean of 100 - F1 and 100 - accuracy",
+    )
+    labelled = label(params, data.test)
+    metrics = {
+        "test": score(data.test, labelled),
+        "validation": score(data.valid, label(params, data.valid)),
+        "test, every city unknown": score(data.test, label(params, without_cities(data.test))),
+        "published": PUBLISHED,
+    }
+    floors = {f"most frequent, {name}": value for name, value in floor(data.train, data.test).items()}
+    slot_pictures.sentences(run.directory / "sentences.png", data.test, labelled)
+    path = run.write_result(metrics=supervised.result_metrics(fitted, **metrics), floors=floors, seconds=fitted.seconds)
+    console.print(
+        f"{config.model}, test part of ATIS: {described(metrics['test'])} "
+        f"(floor {floors['most frequent, slots']:.1f} and {floors['most frequent, intent']:.1f}, target "
+        f"{TARGET[MODELS[config.model][1]]:.1f} and 95); with every city unknown: "
+        f"{described(metrics['test, every city unknown'])}\n{fitted.seconds / 60:.1f} minutes; {path}"
+    )
+    return json.loads(path.read_text())
+
+
+def described(scores: Mapping[str, float]) -> str:
+    return f"span F1 {scores['slots']:.2f}, intent {scores['intent']:.2f} %"
+
+
+def compare(run: Run, config: Config, data: atis.Atis) -> None:
+    """Train every model, `seeds` times each, those that are done already left as they are; a table and a picture."""
+    run.start()
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in MODELS}
+    for seed in range(config.seed, config.seed + config.seeds):
+        for name in MODELS:
+            directory = run.directory / f"{name}-{seed}"
+            done = directory / "result.json"
+            if not done.exists():
+                resume = (directory / "config.json").exists()
+                one = dataclasses.replace(
+                    config, model=name, seed=seed, compare=False, seeds=1, out=directory, resume=resume
+                )
+                train(Run(NAME, one, directory), one, data)
+            results[name].append(json.loads(done.read_text()))
+    scores = {name: [result["metrics"]["test"] for result in found] for name, found in results.items()}
+    minutes = {name: sum(result["seconds"] for result in found) / 60 for name, found in results.items()}
+    table = Table("model", "directions", "span F1", "target", "intent %", "minutes")
+    for name, found in scores.items():
+        both = MODELS[name][1]
+        cells = [spread([score[metric] for score in found]) for metric in ("slots", "intent")]
+        table.add_row(
+            name, "both" if both else "one", cells[0], f"{TARGET[both]:.1f}", cells[1], f"{minutes[name]:.1f}"
+        )
+    console.print(table)
+    floors = next(iter(results.values()))[0]["floors"]
+    slot_pictures.bars(
+        run.directory / "models.png",
+        {name: [score["slots"] for score in found] for name, found in scores.items()},
+        {name: numbers["slots"] for name, numbers in PUBLISHED.items()},
+    )
+    path = run.write_result(
+        metrics={"test": scores, "published": PUBLISHED}, floors=floors, seconds=60 * sum(minutes.values())
+    )
+    console.print(f"floor {floors['most frequent, slots']:.1f}; {sum(minutes.values()):.1f} minutes; {path}")
+
+
+def spread(values: Sequence[float]) -> str:
+    """The mean and, of several, the smallest and the largest."""
+    mean = f"{np.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.2f}..{max(values):.2f})"
+
+
+def demo(config: Demo) -> None:
+    """Label sentences with a trained model."""
+    directory = newest() if config.run is None else config.run
+    trained = read_config(directory, NAME, Config)
+    names = read_names(directory)
+    model = build(trained, names)
+    params = supervised.restore(Run(NAME, trained, directory), trained, model.init(jax.random.key(0)))
+    sentences = [atis.words_of(sentence) for sentence in config.sentences]
+    if not all(sentences) or not sentences:
+        empty = next((sentence for sentence, words in zip(config.sentences, sentences) if not words), "")
+        raise ValueError(f"sentence {empty!r} has no word; expected one such as 'arrive Taipei on November 2nd'")
+    console.print(f"{trained.model} in {directory}", style="dim")
+    for utterance in make_label(model, names)(params, [Utterance(words, (), "") for words in sentences]):
+        show(utterance, names)
+
+
+def show(utterance: Utterance, names: Names) -> None:
+    """The words, coloured by slot; what each slot holds, and whether its words were ever seen in training."""
+    line = Text()
+    for word, slot in zip(utterance.words, utterance.slots, strict=True):
+        line.append(word, style="" if slot == "O" else f"bold {slot_pictures.colour(slot)}").append(" ")
+    console.print()
+    console.print(line)
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for kind, first, last in get_entities(list(utterance.slots)):
+        words = utterance.words[first : last + 1]
+        unseen = [word for word, known in zip(words, spelled(words)) if known not in names.words]
+        note = f"{', '.join(map(repr, unseen))} never seen in training" if unseen else ""
+        table.add_row(Text(kind, style=slot_pictures.colour(kind)), " ".join(words), Text(note, style="dim"))
+    table.add_row("intent", utterance.intent, "")
+    console.print(table)
+
+
+def read_names(directory: Path) -> Names:
+    stored = json.loads((directory / NAMES).read_text())
+    return Names(Vocabulary(tuple(stored["words"])), tuple(stored["slots"]), tuple(stored["intents"]))
+
+
+def newest() -> Path:
+    """The newest finished run of one model, or of the default one in a comparison."""
+    folder = Path("runs", NAME)
+    found = [*folder.glob(f"*/{NAMES}"), *folder.glob(f"*/{Config.model}-*/{NAMES}")]
+    runs = sorted(path.parent for path in found if (path.parent / "result.json").exists())
+    if not runs:
+        raise ValueError(
+            f"no trained model in {Path('runs', NAME)}: train one by python -m experiments.{NAME}, or name one by --run"
+        )
+    return runs[-1]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["demo"]:
+        with explained():
+            demo(tyro.cli(Demo, args=arguments[1:], prog=f"python -m experiments.{NAME} demo"))
+        return
+    use_all_cores()
+    with explained():
+        run, config = open_run(NAME, Config, arguments)
+        data = atis.load(config.data_dir)
+        if config.utterances is not None:
+            data = atis.Atis(*(part[: config.utterances] for part in data))
+        (compare if config.compare else train)(run, config, data)
+
+
+if __name__ == "__main__":
+    main()
