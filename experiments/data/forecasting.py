@@ -27,7 +27,9 @@ ETTH1 = File(
     "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small/ETTh1.csv",
     "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
 )
+PARTS = ("train", "valid", "test")
 _MONTH = 30 * 24  # rows of ETTh1
+_DAY = 24 * 3600.0  # seconds
 _SHARES = (0.6, 0.8)  # of a user's rows: where the validation and the test part begin
 
 
@@ -65,14 +67,14 @@ def load(*, file: Path | None = None, data_dir: Path | None = None) -> Series:
     """
     if file is None:
         names, times, values = _parse(read(ETTH1, data_dir), ETTH1.name)
-        return Series("ETTh1", names, times, values, {"train": 12 * _MONTH, "valid": 16 * _MONTH, "test": 20 * _MONTH})
+        return Series("ETTh1", names, times, values, dict(zip(PARTS, (12 * _MONTH, 16 * _MONTH, 20 * _MONTH))))
     path = Path(file)
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"file {path} {found}; expected a csv file: pass the path of one")
     names, times, values = _parse(path.read_bytes(), str(path))
     cuts = [int(share * len(values)) for share in _SHARES]
-    return Series(path.stem, names, times, values, dict(zip(("train", "valid", "test"), [*cuts, len(values)])))
+    return Series(path.stem, names, times, values, dict(zip(PARTS, [*cuts, len(values)])))
 
 
 def scale(series: Series) -> Scale:
@@ -83,7 +85,7 @@ def scale(series: Series) -> Scale:
 
 
 def windows(series: Series, part: str, *, lookback: int, horizon: int) -> Windows:
-    """Every window whose `horizon` future rows lie in `part`, one step apart; the `lookback` rows before may lie in the part before.
+    """Every window whose future rows lie in `part`, one step apart; its past rows may lie in the part before.
 
     So the standard 2,785 windows of ETTh1's test part at a horizon of 96 (2,880 - 96 + 1), as in Informer and after it.
     """
@@ -99,6 +101,19 @@ def windows(series: Series, part: str, *, lookback: int, horizon: int) -> Window
     values = ((series.values[begin : series.ends[part]] - mean) / deviation).astype(np.float32)
     whole = np.lib.stride_tricks.sliding_window_view(values, lookback + horizon, 0).swapaxes(1, 2)
     return Windows(whole[:, :lookback], whole[:, lookback:], begin + lookback + np.arange(len(whole)))
+
+
+def season(series: Series) -> int:
+    """Rows after which the series is likely to repeat: a day's where a day has several rows; else a week's, or a year's."""
+    step = float(np.median(np.diff(series.times).astype(np.float64)))
+    return next((round(span * _DAY / step) for span in (1, 7, 365.25) if span * _DAY >= 1.9 * step), 1)
+
+
+def repeated(series: Series, windows: Windows, horizon: int) -> np.ndarray:
+    """The floor [windows, horizon, variables]: the last season of each past, again and again; the last row, where it holds none."""
+    rows = season(series)
+    rows = rows if rows <= windows.past.shape[1] else 1
+    return windows.past[:, np.arange(horizon) % rows - rows]
 
 
 def _parse(content: bytes, path: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
