@@ -14,9 +14,11 @@ rows are cut into 60, 20 and 20 %, the same proportions.
 
 import csv
 import datetime
+import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -119,20 +121,19 @@ def repeated(series: Series, windows: Windows, horizon: int) -> np.ndarray:
 def _parse(content: bytes, path: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Names of the variables, times [rows] and values [rows, variables]."""
     try:
-        lines = content.decode("utf-8-sig").splitlines()
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); expected a csv file: convert it") from error
-    reader = csv.reader(lines)
-    header = next(reader, [])
+    reader = csv.reader(io.StringIO(text, newline=""))
+    rows = _rows(reader, path)
+    header = next(rows, [])
     if len(header) < 2:
         raise ValueError(
             f"{path}:1: the header is {header}; expected the names of a time column and of at least one column of numbers, "
-            "with commas between them"
+            "with commas between them: write one above the rows"
         )
     lines_of_rows, times, values = [], [], []
-    for row in reader:
-        if not row:
-            continue
+    for row in rows:
         where = f"{path}:{reader.line_num}"
         if len(row) != len(header):
             raise ValueError(f"{where}: {len(row)} columns; expected {len(header)}, as in the header: complete the row")
@@ -144,6 +145,14 @@ def _parse(content: bytes, path: str) -> tuple[tuple[str, ...], np.ndarray, np.n
     instants = np.asarray(times, "datetime64[s]")
     _check_steps(instants, lines_of_rows, path)
     return tuple(header[1:]), instants, np.asarray(values)
+
+
+def _rows(reader: Any, path: str) -> Iterator[list[str]]:
+    """Those that are not empty."""
+    try:
+        yield from filter(None, reader)
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num}: {error}; expected a csv file: use another") from error
 
 
 def _time(cell: str, where: str, column: str) -> datetime.datetime:
