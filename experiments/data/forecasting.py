@@ -1,0 +1,190 @@
+"""Time series of several variables to forecast, and windows over them.
+
+| series | rows, variables | step | train / valid / test | floor of the test part (look-back 96, horizon 96, standardised) |
+|---|---|---|---|---|
+| ETTh1 | 17,420, 7 | 1 h | 8,640 / 2,880 / 2,880 | the day before, repeated: MSE 0.512, MAE 0.433 |
+
+ETTh1 is an electricity transformer's oil temperature (OT) and six loads, hourly over two years (Zhou et al. 2021, "Informer";
+CC BY-ND 4.0), cut into 12, 4 and 4 months of 30 days as everyone does; the rows after them are left out. It is read from
+`ett/ETTh1.csv` in `data_dir`, else in the folder that the environment variable JRNN_DATA names, else downloaded.
+
+Any csv file with a header, a first column of times (ISO 8601) at equal steps and numbers in all others will do as well; its
+rows are cut into 60, 20 and 20 %, the same proportions.
+"""
+
+import csv
+import datetime
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.data.files import File, read
+
+ETTH1 = File(
+    "ett/ETTh1.csv",
+    "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small/ETTh1.csv",
+    "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
+)
+PARTS = ("train", "valid", "test")
+_MONTH = 30 * 24  # rows of ETTh1
+_DAY = 24 * 3600.0  # seconds
+_SHARES = (0.6, 0.8)  # of a user's rows: where the validation and the test part begin
+
+
+class Series(NamedTuple):
+    """A time series in the units of its file."""
+
+    name: str
+    columns: tuple[str, ...]
+    times: np.ndarray  # datetime64[s] [rows]: UTC where the file gives an offset, else as it has them
+    values: np.ndarray  # float64 [rows, variables]
+    ends: dict[str, int]  # where the parts "train", "valid" and "test" end; each begins where the one before it ends
+
+
+class Windows(NamedTuple):
+    """Every window of a part, one step apart."""
+
+    past: np.ndarray  # float32 [windows, lookback, variables], standardised; views, not copies
+    future: np.ndarray  # float32 [windows, horizon, variables]
+    first: np.ndarray  # int [windows]: the row of the series that future begins at
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of each variable over the training rows."""
+
+    mean: np.ndarray  # [variables]
+    deviation: np.ndarray  # [variables]; 1 for a variable that is constant there
+
+
+def load(*, file: Path | None = None, data_dir: Path | None = None) -> Series:
+    """ETTh1, or, with `file`, any csv file as described above.
+
+    Raises:
+      FileNotFoundError: where it was looked for, and how to provide it.
+      ValueError: path, line and column of what is wrong, what was expected and what to do.
+    """
+    if file is None:
+        names, times, values = _parse(read(ETTH1, data_dir), ETTH1.name)
+        return Series("ETTh1", names, times, values, dict(zip(PARTS, (12 * _MONTH, 16 * _MONTH, 20 * _MONTH))))
+    path = Path(file)
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"file {path} {found}; expected a csv file: pass the path of one")
+    names, times, values = _parse(path.read_bytes(), str(path))
+    cuts = [int(share * len(values)) for share in _SHARES]
+    return Series(path.stem, names, times, values, dict(zip(PARTS, [*cuts, len(values)])))
+
+
+def scale(series: Series) -> Scale:
+    """What standardises every part: statistics of the training rows alone."""
+    train = series.values[: series.ends["train"]]
+    deviation = train.std(0)
+    return Scale(train.mean(0), np.where(deviation > 0, deviation, 1.0))
+
+
+def windows(series: Series, part: str, *, lookback: int, horizon: int) -> Windows:
+    """Every window whose future rows lie in `part`, one step apart; its past rows may lie in the part before.
+
+    So the standard 2,785 windows of ETTh1's test part at a horizon of 96 (2,880 - 96 + 1), as in Informer and after it.
+    """
+    starts = dict(zip(series.ends, (0, *series.ends.values())))
+    begin = max(starts[part] - lookback, 0)
+    rows = series.ends[part] - begin
+    if rows < lookback + horizon:
+        raise ValueError(
+            f"{series.name} has {series.ends[part] - starts[part]} {part} rows; look-back {lookback} and horizon {horizon} need "
+            f"{lookback + horizon if part == 'train' else horizon}: use a longer series, or shorten look-back or horizon"
+        )
+    mean, deviation = scale(series)
+    values = ((series.values[begin : series.ends[part]] - mean) / deviation).astype(np.float32)
+    whole = np.lib.stride_tricks.sliding_window_view(values, lookback + horizon, 0).swapaxes(1, 2)
+    return Windows(whole[:, :lookback], whole[:, lookback:], begin + lookback + np.arange(len(whole)))
+
+
+def season(series: Series) -> int:
+    """Rows after which the series is likely to repeat: a day's where a day has several rows; else a week's, or a year's."""
+    step = float(np.median(np.diff(series.times).astype(np.float64)))
+    return next((round(span * _DAY / step) for span in (1, 7, 365.25) if span * _DAY >= 1.9 * step), 1)
+
+
+def repeated(series: Series, windows: Windows, horizon: int) -> np.ndarray:
+    """The floor [windows, horizon, variables]: the last season of each past, again and again; the last row, where it holds none."""
+    rows = season(series)
+    rows = rows if rows <= windows.past.shape[1] else 1
+    return windows.past[:, np.arange(horizon) % rows - rows]
+
+
+def _parse(content: bytes, path: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Names of the variables, times [rows] and values [rows, variables]."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); expected a csv file: convert it") from error
+    reader = csv.reader(io.StringIO(text, newline=""))
+    rows = _rows(reader, path)
+    header = next(rows, [])
+    if len(header) < 2:
+        raise ValueError(
+            f"{path}:1: the header is {header}; expected the names of a time column and of at least one column of numbers, "
+            "with commas between them: write one above the rows"
+        )
+    lines_of_rows, times, values = [], [], []
+    for row in rows:
+        where = f"{path}:{reader.line_num}"
+        if len(row) != len(header):
+            raise ValueError(f"{where}: {len(row)} columns; expected {len(header)}, as in the header: complete the row")
+        lines_of_rows.append(reader.line_num)
+        times.append(_time(row[0], where, header[0]))
+        values.append([_number(cell, where, name) for cell, name in zip(row[1:], header[1:])])
+    if len(values) < 2:
+        raise ValueError(f"{path} has {len(values)} rows below its header; expected a time series: use another file")
+    instants = np.asarray(times, "datetime64[s]")
+    _check_steps(instants, lines_of_rows, path)
+    return tuple(header[1:]), instants, np.asarray(values)
+
+
+def _rows(reader: Any, path: str) -> Iterator[list[str]]:
+    """Those that are not empty."""
+    try:
+        yield from filter(None, reader)
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num}: {error}; expected a csv file: use another") from error
+
+
+def _time(cell: str, where: str, column: str) -> datetime.datetime:
+    try:
+        time = datetime.datetime.fromisoformat(cell.strip())
+    except ValueError:
+        raise ValueError(
+            f"{where}: {column} is {cell!r}; expected a time such as 2016-07-01 00:00:00 in the first column: write it so"
+        ) from None
+    return time if time.tzinfo is None else time.astimezone(datetime.UTC).replace(tzinfo=None)
+
+
+def _number(cell: str, where: str, column: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(
+            f"{where}: {column} is {cell!r}; expected a finite number in every column but the first: fill it in, or leave the "
+            "column out"
+        )
+    return value
+
+
+def _check_steps(times: np.ndarray, lines: list[int], path: str) -> None:
+    """Rows in order, and none missing: a step may differ from the usual one by half of it, as months do."""
+    steps = np.diff(times)
+    usual = np.median(steps.astype(np.int64)).astype("timedelta64[s]")
+    for index in np.flatnonzero((steps <= np.timedelta64(0)) | (steps > 1.5 * usual))[:1]:
+        before, after = times[index], times[index + 1]
+        wrong = f"is not after {before}, the row before it: sort the rows by time, each once"
+        if after > before:
+            wrong = f"comes {steps[index].item()} after the row before it; expected {usual.item()}: fill in the rows between"
+        raise ValueError(f"{path}:{lines[index + 1]}: {after} {wrong}")

@@ -1,0 +1,288 @@
+"""Forecasting: several variables at once, from the past few days to the next few, with how sure the forecast is.
+
+SegRNN (Lin et al. 2023): every variable is a row of its own with the weights shared; its past is cut into segments, so that a
+recurrent network takes few steps over it; and from the state it ends in, each segment ahead is read by one more step of the same
+cell, whose input says which segment and which variable is meant. All segments ahead are read at once, not one from another. The
+last value is taken off first and put back at the end. Unlike SegRNN, the network forecasts quantiles, by the pinball loss (Koenker
+& Bassett 1978); the median is the forecast.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jrnn
+from experiments import pictures
+from experiments.cells import CELLS
+from experiments.data import forecasting as data
+from experiments.run import Run, console, explained, open_run, use_all_cores
+from experiments.supervised import TrainingConfig, result_metrics, train
+from jrnn import losses
+from jrnn.checks import affine
+from jrnn.train import make_evaluate
+
+NAME = "forecasting"
+QUANTILES = (0.1, 0.5, 0.9)
+MEDIAN = QUANTILES.index(0.5)
+PUBLISHED = {"DLinear": 0.386, "iTransformer": 0.386, "SegRNN": 0.368}  # MSE, ETTh1, look-back 96, horizon 96
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(TrainingConfig):
+    """Train a forecaster."""
+
+    csv: Path | None = None
+    """A csv file in place of ETTh1: a header, times in the first column at equal steps, numbers in all others."""
+    lookback: int = 96
+    """Rows that a forecast is made from."""
+    horizon: int = 96
+    """Rows that are forecast."""
+    segment: int = 24
+    """Rows that the network takes in one step; look-back and horizon are multiples of it."""
+    cell: Literal[tuple(CELLS)] = "gru"  # type: ignore[valid-type]
+    """The recurrent cell."""
+    hidden: int = 128
+    """Units."""
+    dropout: float = 0.5
+    """Share of features dropped before the output."""
+    batch: int = 256
+    """Windows side by side, each with all its variables."""
+    epochs: int = 10
+    """Passes over the training windows."""
+    learning_rate: float = 0.004
+    """Peak of AdamW's learning rate: it rises over the first 2 % of the steps and falls to 0 along a cosine."""
+
+    SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 1}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.segment < 1 or self.hidden < 2 or self.hidden % 2:
+            raise ValueError(
+                f"--segment is {self.segment} and --hidden {self.hidden}; expected at least 1, and an even number"
+            )
+        for name in ("lookback", "horizon"):
+            if getattr(self, name) < 1 or getattr(self, name) % self.segment:
+                raise ValueError(f"--{name} is {getattr(self, name)}; expected a multiple of --segment, {self.segment}")
+
+
+class Window(NamedTuple):
+    """Windows side by side, time first."""
+
+    past: Any  # float32 [lookback, batch, variables]
+    future: Any  # float32 [horizon, batch, variables]
+
+
+BATCH_AXES = Window(past=1, future=1)
+
+
+class ForecasterParams(NamedTuple):
+    w_in: jax.Array  # [segment, hidden]
+    b_in: jax.Array  # [hidden]
+    cell: Any  # the cell's own
+    place: jax.Array  # [segments ahead, hidden / 2]: which segment is asked for
+    variable: jax.Array  # [variables, hidden / 2]: of which variable
+    w_out: jax.Array  # [hidden, segment * quantiles]
+    b_out: jax.Array  # [segment * quantiles]
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecaster:
+    """Segments in, segments out, as described above; `cell` has as many inputs as outputs."""
+
+    cell: jrnn.Cell
+    variables: int
+    horizon: int
+    segment: int
+    dropout: float
+
+    def init(self, key: jax.Array) -> ForecasterParams:
+        keys = jax.random.split(key, 5)
+        glorot, hidden = jax.nn.initializers.glorot_uniform(), self.cell.input_size
+        outputs = self.segment * len(QUANTILES)
+        return ForecasterParams(
+            w_in=glorot(keys[0], (self.segment, hidden)),
+            b_in=jnp.zeros(hidden),
+            cell=self.cell.init(keys[1]),
+            place=jax.random.normal(keys[2], (self.horizon // self.segment, hidden // 2)),
+            variable=jax.random.normal(keys[3], (self.variables, hidden // 2)),
+            w_out=glorot(keys[4], (self.cell.output_size, outputs)),
+            b_out=jnp.zeros(outputs),
+        )
+
+    def apply(self, params: ForecasterParams, past: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """past [lookback, batch, variables] -> quantiles [horizon, batch, variables, quantiles]."""
+        _, batch, variables = past.shape
+        segments = (past - past[-1:]).reshape(-1, self.segment, batch, variables)
+        xs = jax.nn.relu(affine(jnp.moveaxis(segments, 1, -1), params.w_in, params.b_in))
+        state, _ = jrnn.unroll(self.cell, params.cell, xs)  # xs [segments, batch, variables, hidden]
+        ahead = len(params.place)
+        each = (ahead, batch, variables, params.place.shape[-1])
+        place = jnp.broadcast_to(params.place[:, None, None], each)
+        variable = jnp.broadcast_to(params.variable[None, None], each)
+        state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (ahead, *leaf.shape)), state)
+        _, ys = self.cell.step(params.cell, state, jnp.concatenate([place, variable], -1))
+        _, ys = jrnn.Dropout(self.dropout).apply((), ys, key=key)
+        rows = affine(ys, params.w_out, params.b_out).reshape(*each[:-1], self.segment, len(QUANTILES))
+        rows = jnp.moveaxis(rows, -2, 1).reshape(self.horizon, batch, variables, len(QUANTILES))
+        return rows + past[-1:, ..., None]
+
+
+def pinball(quantiles: jax.Array, truth: jax.Array) -> losses.Mean:
+    """Mean pinball loss of `quantiles` [..., quantiles] against `truth` [...]: the absolute error for the median alone."""
+    shares = jnp.asarray(QUANTILES, quantiles.dtype)
+    over = truth[..., None] - quantiles
+    cost = 2 * jnp.maximum(shares * over, (shares - 1) * over)
+    return losses.Mean(total=cost.sum(), weight=jnp.asarray(cost.size, cost.dtype))
+
+
+def take(windows: data.Windows, places: Any) -> Window:
+    """A batch of the windows at `places`, indices or a slice."""
+    return Window(past=windows.past[places].swapaxes(0, 1), future=windows.future[places].swapaxes(0, 1))
+
+
+def shuffled(windows: data.Windows, batch: int, seed: int) -> grain.MapDataset:
+    """One pass over windows in random order; what does not fill a batch is left out."""
+    source = grain.MapDataset.source(range(len(windows.past))).shuffle(seed=seed)
+    size = min(batch, len(windows.past))
+    return source.batch(size, drop_remainder=True, batch_fn=lambda places: take(windows, np.asarray(places)))
+
+
+def in_order(windows: data.Windows, batch: int = 256) -> list[Window]:
+    """All windows; the last batch may be shorter."""
+    return [take(windows, slice(start, start + batch)) for start in range(0, len(windows.past), batch)]
+
+
+def in_rising_order(model: Forecaster, params: Any, past: jax.Array) -> jax.Array:
+    """Quantiles, which training does not keep from crossing, [horizon, batch, variables, quantiles]."""
+    return jnp.sort(model.apply(params, past), -1)
+
+
+def forecast(model: Forecaster, params: Any, windows: data.Windows) -> np.ndarray:
+    """Quantiles [windows, horizon, variables, quantiles], standardised."""
+    f = jax.jit(lambda params, past: in_rising_order(model, params, past))
+    return np.concatenate([np.asarray(f(params, one.past)).swapaxes(0, 1) for one in in_order(windows)])
+
+
+def experiment(run: Run, config: Config) -> None:
+    """Train, test the best checkpoint, write result.json and the picture."""
+    series = data.load(file=config.csv, data_dir=config.data_dir)
+    parts = {part: data.windows(series, part, lookback=config.lookback, horizon=config.horizon) for part in data.PARTS}
+    if config.smoke:
+        parts = {part: data.Windows(*(field[:512] for field in windows)) for part, windows in parts.items()}
+    cell = CELLS[config.cell](config.hidden, config.hidden)
+    model = Forecaster(cell, len(series.columns), config.horizon, config.segment, config.dropout)
+
+    def squared_error(params: Any, carry: Any, window: Window, key: None) -> tuple[losses.Mean, Any]:
+        median = in_rising_order(model, params, window.past)[..., MEDIAN]
+        return losses.squared_error(median, window.future, None), carry
+
+    evaluate, valid = make_evaluate(squared_error), in_order(parts["valid"])
+    naive = {part: data.repeated(series, windows, config.horizon) for part, windows in parts.items()}
+    run.start()
+    console.print(
+        f"{series.name}: {len(series.columns)} variables, {config.lookback} rows in, {config.horizon} out; windows: "
+        + ", ".join(f"{len(windows.past):,} {part}" for part, windows in parts.items())
+    )
+    params, fitted = train(
+        run,
+        config,
+        params=model.init(jax.random.key(config.seed)),
+        loss=lambda params, window, key: pinball(model.apply(params, window.past, key), window.future),
+        batches=shuffled(parts["train"], config.batch, config.seed),
+        batch_axes=BATCH_AXES,
+        evaluate=lambda params: evaluate(params, (), valid),
+        unit="pinball loss",
+        valid_unit="MSE",
+        floors={"the season before, repeated": errors(naive["valid"], parts["valid"].future)["mse"]},
+    )
+    found = {part: forecast(model, params, parts[part]) for part in ("valid", "test")}
+    report(run, config, series, fitted, parts, found, naive)
+
+
+def errors(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Mean squared and mean absolute error over everything."""
+    difference = predicted.astype(np.float64) - truth
+    return {"mse": float(np.square(difference).mean()), "mae": float(np.abs(difference).mean())}
+
+
+def report(run: Run, config: Config, series: data.Series, fitted: Any, parts: Any, found: Any, naive: Any) -> None:
+    """Errors of the best checkpoint beside the floor; result.json and the picture."""
+    truth, quantiles = parts["test"].future, found["test"]
+    median = quantiles[..., MEDIAN]
+    test, floor = errors(median, truth), errors(naive["test"], truth)
+    standard = config.csv is None and (config.lookback, config.horizon) == (96, 96) and not config.smoke
+    metrics = {
+        "test": test,
+        "valid": errors(found["valid"][..., MEDIAN], parts["valid"].future),
+        "test_by_variable": {
+            name: errors(median[..., place], truth[..., place]) for place, name in enumerate(series.columns)
+        },
+        "share_of_truth_between_quantiles": {
+            f"{QUANTILES[0]} and {QUANTILES[-1]}": float(
+                ((truth >= quantiles[..., 0]) & (truth <= quantiles[..., -1])).mean()
+            )
+        },
+        "windows": {part: len(windows.past) for part, windows in parts.items()},
+        "published_mse": PUBLISHED if standard else {},
+    }
+    floors = {f"the season before, repeated: {name}": value for name, value in floor.items()}
+    path = run.write_result(metrics=result_metrics(fitted, **metrics), floors=floors, seconds=fitted.seconds)
+    draw(run.directory / "forecasts.png", series, parts["test"], quantiles, naive["test"])
+    console.print(
+        f"test MSE {test['mse']:.4f}, MAE {test['mae']:.4f} over {len(truth):,} windows (standardised by the training rows); the "
+        f"season before, repeated: {floor['mse']:.4f}, {floor['mae']:.4f}"
+        + "".join(f"; {name} {value}" for name, value in metrics["published_mse"].items())
+    )
+    console.print(f"{fitted.seconds / 60:.1f} minutes; {path}")
+
+
+def draw(path: Path, series: data.Series, windows: data.Windows, quantiles: np.ndarray, naive: np.ndarray) -> None:
+    """Every variable (up to 8), over three windows of the test part, in the units of the file."""
+    from matplotlib.figure import Figure  # slow to import
+
+    names = series.columns[:8]
+    shown = [len(windows.past) * place // 6 for place in (1, 3, 5)]
+    figure = Figure(figsize=(12, 1.1 + 1.35 * len(names)), layout="constrained")
+    grid = figure.subplots(len(names), len(shown), sharex=True, sharey="row", squeeze=False)
+    lookback, horizon = windows.past.shape[1], windows.future.shape[1]
+    before, after = np.arange(-lookback, 0), np.arange(horizon)
+    mean, deviation = data.scale(series)
+    for (row, column), axes in np.ndenumerate(grid):
+        place = shown[column]
+
+        def units(standardised: np.ndarray, row: int = row) -> np.ndarray:
+            return standardised * deviation[row] + mean[row]
+
+        low, middle, high = (units(quantiles[place, :, row, index]) for index in (0, MEDIAN, -1))
+        axes.plot(before, units(windows.past[place, :, row]), color="#8c8c8c", linewidth=1)
+        axes.plot(after, units(windows.future[place, :, row]), color="black", linewidth=1.2, label="truth")
+        axes.plot(
+            after, units(naive[place, :, row]), color="#d62728", linewidth=0.8, linestyle=":", label="the season before"
+        )
+        axes.fill_between(after, low, high, color="#1f77b4", alpha=0.2, linewidth=0, label="10 to 90 %")
+        axes.plot(after, middle, color="#1f77b4", linewidth=1.6, label="forecast")
+        axes.axvline(-0.5, color="#8c8c8c", linewidth=0.6)
+        if row == 0:
+            axes.set_title(f"from {str(series.times[windows.first[place]]).replace('T', ' ')[:16]}", fontsize=10)
+        if column == 0:
+            axes.set_ylabel(names[row])
+    for axes in grid[-1]:
+        axes.set_xlabel("rows")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4, frameon=False)
+    pictures.save(figure, path)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    use_all_cores()
+    with explained():
+        experiment(*open_run(NAME, Config, sys.argv[1:] if arguments is None else arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Time series: their windows and parts, the floor, and every error that a user's csv file can meet."""
+
+import datetime
+
+import numpy as np
+import pooch
+import pytest
+
+from experiments.data import forecasting as data
+
+HOUR = datetime.timedelta(hours=1)
+START = datetime.datetime(2020, 2, 28)
+
+
+def lines(rows=100, step=HOUR, columns=2):
+    values = np.random.default_rng(0).normal(5, 3, (rows, columns)).round(4)
+    names = [f"v{place}" for place in range(columns)]
+    return [
+        ",".join(["date", *names]),
+        *(",".join([str(START + i * step), *map(str, row)]) for i, row in enumerate(values.tolist())),
+    ]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content):
+        path = tmp_path / "mine.csv"
+        path.write_bytes(content if isinstance(content, bytes) else "\n".join(content).encode())
+        return path
+
+    return write
+
+
+def test_a_file_of_ones_own(write):
+    content = lines()
+    series = data.load(file=write(content))
+    assert (series.name, series.columns) == ("mine", ("v0", "v1"))
+    assert series.ends == {"train": 60, "valid": 80, "test": 100}
+    assert series.times[0] == np.datetime64("2020-02-28T00:00:00")
+    assert (np.diff(series.times) == np.timedelta64(1, "h")).all()  # over the leap day
+    assert series.values[41].tolist() == [float(cell) for cell in content[42].split(",")[1:]]
+
+
+def test_what_spreadsheets_write(write):
+    """A byte order mark, carriage returns, quotes, empty lines, offsets from UTC."""
+    rows = [f'"2020-01-01T{hour:02}:30:00+01:00","{hour}.5"' for hour in range(9)]
+    series = data.load(file=write("\r\n".join(['\ufeff"time","v"', *rows[:4], "", *rows[4:], ""]).encode()))
+    assert series.columns == ("v",)
+    assert series.times[0] == np.datetime64("2019-12-31T23:30:00")
+    assert series.values[:, 0].tolist() == [hour + 0.5 for hour in range(9)]
+
+
+def test_months_are_equal_steps(write):
+    rows = [f"{2000 + month // 12}-{month % 12 + 1:02}-01,{month}" for month in range(40)]
+    series = data.load(file=write(["month,v", *rows]))
+    assert len(series.values) == 40
+    assert data.season(series) == 12
+
+
+@pytest.mark.parametrize(
+    ("step", "rows"),
+    [
+        (datetime.timedelta(minutes=15), 96),
+        (HOUR, 24),
+        (12 * HOUR, 2),
+        (24 * HOUR, 7),
+        (7 * 24 * HOUR, 52),
+        (366 * 24 * HOUR, 1),
+    ],
+)
+def test_season(write, step, rows):
+    assert data.season(data.load(file=write(lines(step=step)))) == rows
+
+
+def changed(line, cells):
+    content = lines()
+    content[line - 1] = cells
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"mine.csv:1: the header is \[\]; expected the names of a time column"),
+        (["date;v0", "2020-01-01;1"], r"mine.csv:1: the header is \['date;v0'\].*commas"),
+        (["date,v0"], "has 0 rows below its header"),
+        (["date,v0", "2020-01-01,1"], "has 1 rows below its header"),
+        (b"\xff\xfe\x00", "is not UTF-8 text .byte 0"),
+        (b"PK\x03\x04 " + b"x" * 200_000, r"mine.csv:1: field larger than field limit"),
+        (changed(7, "2020-02-28 05:00:00,1"), "mine.csv:7: 2 columns; expected 3, as in the header"),
+        (changed(7, "2020-02-28 05:00:00,1,2,3"), "mine.csv:7: 4 columns; expected 3"),
+        (changed(7, "5,1,2"), "mine.csv:7: date is '5'; expected a time such as 2016-07-01 00:00:00 in the first"),
+        (changed(7, "28/02/2020 05:00,1,2"), "mine.csv:7: date is '28/02/2020 05:00'; expected a time"),
+        (changed(7, "2020-02-28 05:00:00,1,high"), "mine.csv:7: v1 is 'high'; expected a finite number"),
+        (changed(7, "2020-02-28 05:00:00,1,"), "mine.csv:7: v1 is ''; expected a finite number"),
+        (changed(7, "2020-02-28 05:00:00,nan,2"), "mine.csv:7: v0 is 'nan'; expected a finite number"),
+        (changed(7, "2020-02-28 05:00:00,inf,2"), "mine.csv:7: v0 is 'inf'"),
+        (changed(7, "2020-02-28 04:00:00,1,2"), "mine.csv:7: 2020-02-28T04:00:00 is not after 2020-02-28T04:00:00"),
+        (changed(7, "2019-02-28 05:00:00,1,2"), "mine.csv:7: 2019-02-28T05:00:00 is not after .*: sort the rows"),
+        ([*lines()[:6], *lines()[7:]], "mine.csv:7: 2020-02-28T06:00:00 comes 2:00:00 after .* expected 1:00:00: fill"),
+    ],
+)
+def test_errors_name_the_line_and_the_remedy(write, content, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(file=write(content))
+
+
+def test_no_file(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv does not exist; expected a csv file"):
+        data.load(file=tmp_path / "nowhere.csv")
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        data.load(file=tmp_path)
+
+    def retrieve(url, **_):
+        raise OSError("no network")
+
+    monkeypatch.delenv("JRNN_DATA", raising=False)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    with pytest.raises(FileNotFoundError, match=r"ett/ETTh1\.csv was not found .*no network.*--data-dir"):
+        data.load(data_dir=tmp_path)
+
+
+def test_every_window_once_and_none_ahead_of_its_part(write):
+    series = data.load(file=write(lines()))
+    mean, deviation = series.values[:60].mean(0), series.values[:60].std(0)
+    standardised = (series.values - mean) / deviation
+    for part, begin, end in (("train", 8, 60), ("valid", 60, 80), ("test", 80, 100)):
+        windows = data.windows(series, part, lookback=8, horizon=5)
+        assert windows.first.tolist() == list(range(begin, end - 5 + 1))
+        assert windows.past.shape == (len(windows.first), 8, 2)
+        assert windows.future.dtype == np.float32
+        for past, future, first in zip(*windows, strict=True):
+            np.testing.assert_allclose(past, standardised[first - 8 : first], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(future, standardised[first : first + 5], rtol=1e-5, atol=1e-6)
+
+
+def test_what_comes_later_changes_nothing_before(write):
+    series = data.load(file=write(lines()))
+    values = series.values.copy()
+    values[60:] = 1e6
+    later = series._replace(values=values)
+    for one, other in zip(
+        data.windows(series, "train", lookback=8, horizon=5)[:2], data.windows(later, "train", lookback=8, horizon=5)
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_constant_variable_stays_finite(write):
+    series = data.load(file=write([f"{line},{'c' if line[0] == 'd' else 3}" for line in lines()]))
+    assert not data.windows(series, "test", lookback=8, horizon=5).past[..., 2].any()
+
+
+@pytest.mark.parametrize(("part", "horizon"), [("train", 60), ("valid", 21), ("test", 21)])
+def test_too_few_rows(write, part, horizon):
+    series = data.load(file=write(lines()))
+    with pytest.raises(ValueError, match=f"{part} rows; look-back 8 and horizon {horizon} need .*use a longer series"):
+        data.windows(series, part, lookback=8, horizon=horizon)
+
+
+def test_the_season_before_is_repeated(write):
+    series = data.load(file=write(lines(rows=400)))
+    windows = data.windows(series, "test", lookback=30, horizon=50)
+    floor = data.repeated(series, windows, 50)
+    for step in range(50):
+        np.testing.assert_array_equal(floor[:, step], windows.past[:, 30 - 24 + step % 24])
+    short = data.windows(series, "test", lookback=10, horizon=50)  # holds no day: the last row
+    np.testing.assert_array_equal(data.repeated(series, short, 50), np.repeat(short.past[:, -1:], 50, 1))
+
+
+def test_etth1(data_dir):
+    series = data.load(data_dir=data_dir)
+    assert series.columns == ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
+    assert series.values.shape == (17_420, 7)
+    assert data.season(series) == 24
+    parts = {part: data.windows(series, part, lookback=96, horizon=96) for part in data.PARTS}
+    assert [len(windows.past) for windows in parts.values()] == [8_449, 2_785, 2_785]
+    difference = data.repeated(series, parts["test"], 96) - parts["test"].future
+    assert round(float(np.square(difference).mean()), 3) == 0.512
+    assert round(float(np.abs(difference).mean()), 3) == 0.433
