@@ -1,0 +1,306 @@
+"""Sentiment: is a sentence about a film positive or negative? Many steps in, one label out.
+
+A recurrent network reads a sentence of review (Movie Reviews, or the Stanford Sentiment Treebank with its phrases) and says how
+likely it is to be positive. `python -m experiments.sentiment score --run DIR "a film that ..."` shows how a finished run's
+opinion of a sentence changes word by word.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+import jrnn
+from experiments import supervised
+from experiments.cells import CELLS
+from experiments.data import sentences
+from experiments.data.sentences import Part
+from experiments.data.vectors import read_vectors
+from experiments.pictures import save
+from experiments.run import Run, console, explained, open_run, read_config, use_all_cores, write_json
+from experiments.supervised import TrainingConfig, predict, result_metrics
+from jrnn import losses, pooling
+from jrnn.data import Vocabulary, batch_axes, bucketed
+from jrnn.data.vocabulary import UNKNOWN
+from jrnn.embeddings import Embedding, pretrained
+from jrnn.models import Classifier
+
+NAME = "sentiment"
+VOCABULARY = "vocabulary.json"
+POOLING = {"last": None, "mean": pooling.Mean(), "max": pooling.Max(), "attention": pooling.Attention(64)}
+PUBLISHED = {"mr": 0.759, "sst2": 0.835}
+"""Kim's CNN without pretrained vectors as github.com/harvardnlp/sent-conv-torch has it, on `mr` the mean of ten folds."""
+SENTENCES = (
+    "a warm , funny film that never loses its way .",
+    "the actors are wonderful , but the story is a dull , tedious mess .",
+    "the plot is silly and predictable , but i enjoyed every moment of it .",
+    "this is not a bad movie .",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(TrainingConfig):
+    """Train a classifier of sentences."""
+
+    corpus: Literal["mr", "sst2"] = "mr"
+    """Movie Reviews, or the Stanford Sentiment Treebank in two classes."""
+    data: Path | None = None
+    """Sentences of your own in place of --corpus: a label, 0 or 1, and words on each line."""
+    fold: int = 0
+    """Which tenth of the sentences to test on, 0 to 9 (sst2 has a test part of its own)."""
+    phrases: bool = True
+    """Whether to train on all phrases of the treebank, or on whole sentences alone."""
+    cell: Literal[tuple(CELLS)] = "lstm"  # type: ignore[valid-type]
+    """The recurrent cell."""
+    bidirectional: bool = True
+    """Whether to read backwards too."""
+    hidden: int = 64
+    """Units in each direction."""
+    embedding: int = 128
+    """Size of the vector that stands for a word."""
+    vectors: Path | None = None
+    """Word vectors to start from, a text file of GloVe or word2vec; --embedding is their size."""
+    pooling: Literal[tuple(POOLING)] = "max"  # type: ignore[valid-type]
+    """What the sentence comes to: the last output of each direction, or the mean, maximum or weighted mean of all."""
+    dropout: float = 0.5
+    """Share of features dropped before and after the recurrent layer, the same at every word of a sentence."""
+    word_dropout: float = 0.3
+    """Share of words replaced by the unknown word in training."""
+    min_count: int = 2
+    """A word seen less often in training is unknown."""
+    batch: int = 50
+    epochs: int = 7
+    learning_rate: float = 0.001
+
+    SMOKE = {"hidden": 8, "embedding": 8, "batch": 20, "epochs": 2, "vectors": None}  # noqa: RUF012
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("hidden", "embedding", "min_count"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
+        if not 0 <= self.word_dropout < 1:
+            raise ValueError(f"--word-dropout is {self.word_dropout}; expected a share in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score:
+    """Show how likely a sentence is to be positive, after each of its words."""
+
+    sentence: Annotated[str, tyro.conf.Positional]
+    """The sentence, in quotes."""
+    run: Path
+    """Run directory of a trained model; its best checkpoint is used."""
+
+
+class Example(NamedTuple):
+    """A sentence and what it is."""
+
+    words: Any  # int32 [time]; of a batch [time, batch]
+    label: Any  # int32 []: a place in sentences.LABELS; of a batch [batch]
+
+
+def build(config: Config, vocabulary: Vocabulary) -> Classifier:
+    """Embedding, one recurrent layer with variational dropout around it (Gal & Ghahramani 2016), pooling, two classes."""
+    cell = CELLS[config.cell](config.embedding, config.hidden)
+    layer: jrnn.Layer = jrnn.Recurrent(cell)
+    if config.bidirectional:
+        layer = jrnn.Bidirectional(layer, jrnn.Recurrent(cell, reverse=True))
+    dropout = jrnn.Dropout(config.dropout, variational=True)
+    layers = (Embedding(len(vocabulary), config.embedding), dropout, layer, dropout)
+    return Classifier(jrnn.Layered(layers), len(sentences.LABELS), pooling=POOLING[config.pooling])
+
+
+def encode(part: Part, vocabulary: Vocabulary) -> list[Example]:
+    return [Example(vocabulary.encode(words), np.int32(label)) for words, label in zip(part.sentences, part.labels)]
+
+
+def make_loss(model: Classifier, word_dropout: float) -> Any:
+    """Cross-entropy of a batch, some of its words hidden while there is a key (Iyyer et al. 2015)."""
+
+    def loss(params: Any, batch: Any, key: jax.Array | None) -> losses.Mean:
+        words, labels = batch.data
+        if key is not None:
+            key, hide = jax.random.split(key)
+            words = jnp.where(jax.random.bernoulli(hide, word_dropout, words.shape), UNKNOWN, words)
+        return model.loss(params, words, labels, lengths=batch.lengths, key=key)
+
+    return loss
+
+
+def naive_bayes(train: Part, part: Part) -> float:
+    """Accuracy on `part` of naive Bayes over which words a sentence has (Wang & Manning 2012): the floor, counts alone."""
+    from sklearn.feature_extraction.text import CountVectorizer  # slow to import
+    from sklearn.naive_bayes import MultinomialNB
+
+    words = CountVectorizer(analyzer=set)
+    model = MultinomialNB().fit(words.fit_transform(train.sentences), train.labels)
+    return float(model.score(words.transform(part.sentences), part.labels))
+
+
+def make_unfold(model: Classifier) -> Any:
+    """`unfold(params, words [time]) -> [time]`: how likely the sentence is to be positive if it ended after each word."""
+
+    @jax.jit
+    def beginnings(params: Any, words: jax.Array) -> jax.Array:
+        time = len(words)
+        rows = jnp.broadcast_to(words[:, None], (time, time))
+        return jax.nn.softmax(model.apply(params, rows, lengths=jnp.arange(1, time + 1)))[:, 1]
+
+    def unfold(params: Any, words: np.ndarray) -> np.ndarray:
+        padded = np.pad(words, (0, -len(words) % 16))  # few lengths to compile
+        return np.asarray(beginnings(params, padded))[: len(words)]
+
+    return unfold
+
+
+def train(run: Run, config: Config) -> None:
+    """Train, test the best checkpoint, write result.json and unfolding.png."""
+    corpus = sentences.load(
+        config.corpus, file=config.data, fold=config.fold, phrases=config.phrases, data_dir=config.data_dir
+    )
+    if config.smoke:
+        corpus = corpus._replace(**{name: some(getattr(corpus, name), 200) for name in ("train", "valid", "test")})
+    vocabulary = Vocabulary.build(corpus.train.sentences, min_count=config.min_count)
+    parts = {"valid": corpus.valid, "test": corpus.test}
+    floors = {part: naive_bayes(corpus.train, held_out) for part, held_out in parts.items()}
+
+    model = build(config, vocabulary)
+    params = model.init(jax.random.key(config.seed))
+    if config.vectors is not None:
+        embedding, *rest = params.layer
+        vectors = read_vectors(config.vectors, vocabulary.tokens, config.embedding)
+        console.print(f"{config.vectors}: vectors of {len(vectors):,} words of {len(vocabulary):,}")
+        params = params._replace(layer=(pretrained(embedding, vocabulary.tokens, vectors), *rest))
+
+    examples = encode(corpus.train, vocabulary)
+    held_out = {part: list(bucketed(encode(parts[part], vocabulary), batch=100, shapes=2)) for part in parts}
+    classify = jax.jit(lambda params, batch: model.apply(params, batch.data.words, lengths=batch.lengths).argmax(-1))
+
+    def accuracy(params: Any, part: str) -> float:
+        found = predict(classify, params, held_out[part])
+        return float(np.mean(np.equal(found, parts[part].labels)))
+
+    run.start()
+    write_json(run.directory / VOCABULARY, vocabulary.tokens)
+    console.print(
+        f"{corpus.name}: {len(examples):,} examples to train on, {len(corpus.valid.labels):,} to select on, "
+        f"{len(corpus.test.labels):,} to test on; {len(vocabulary):,} words\n"
+        f"naive Bayes: {100 * floors['valid']:.1f} % right of those to select on"
+    )
+    best, fitted = supervised.train(
+        run,
+        config,
+        params=params,
+        loss=make_loss(model, config.word_dropout),
+        batches=bucketed(examples, batch=config.batch, seed=config.seed),
+        batch_axes=batch_axes(examples[0]),
+        evaluate=lambda params: 1 - accuracy(params, "valid"),
+        unit="nats",
+        valid_unit="share wrong",
+        floors={"naive Bayes": 1 - floors["valid"]},
+    )
+    right = {part: accuracy(best, part) for part in parts}
+    draw(run.directory / "unfolding.png", make_unfold(model), best, vocabulary, corpus.test)
+    published = None if config.data or config.smoke else PUBLISHED[config.corpus]
+    metrics = result_metrics(fitted, accuracy=right, published=published, split=split(config))
+    path = run.write_result(
+        metrics=metrics, floors={f"naive Bayes {p}": v for p, v in floors.items()}, seconds=fitted.seconds
+    )
+    beside = "" if published is None else f"; published {100 * published:.1f} %"
+    console.print(
+        f"test: {100 * right['test']:.1f} % of {len(corpus.test.labels):,} right (validation {100 * right['valid']:.1f} %); "
+        f"naive Bayes {100 * floors['test']:.1f} %: {'above' if right['test'] > floors['test'] else 'NOT above'} the floor"
+        f"{beside}\n{fitted.seconds / 60:.1f} minutes; {path}"
+    )
+
+
+def turning(unfold: Any, params: Any, vocabulary: Vocabulary, part: Part) -> list[tuple[list[str], int]]:
+    """Of the rightly classified sentences of 8 to 16 words the one of each label that looked most like the other before its end."""
+    furthest: dict[int, tuple[float, list[str]]] = {}
+    for words, label in zip(part.sentences, part.labels):
+        if 8 <= len(words) <= 16:
+            wrong = np.abs(unfold(params, vocabulary.encode(words)) - label)
+            if wrong[-1] < 0.5 and wrong[3:].max() > furthest.get(label, (0.0,))[0]:
+                furthest[label] = float(wrong[3:].max()), words
+    return [(words, label) for label, (_, words) in sorted(furthest.items())]
+
+
+def draw(path: Path, unfold: Any, params: Any, vocabulary: Vocabulary, part: Part) -> None:
+    """How likely sentences are to be positive as they unfold: some of ours, and of `part` those that turn the most."""
+    found = turning(unfold, params, vocabulary, part)
+    shown = [(sentence.split(), "") for sentence in SENTENCES]
+    shown += [(words, f"held out, {sentences.LABELS[label]}") for words, label in found]
+    figure = Figure(figsize=(13, 3.1 * -(-len(shown) // 2)), layout="constrained")
+    panels = figure.subplots(-(-len(shown) // 2), 2, squeeze=False, sharey=True)
+    for axes in panels.flat[len(shown) :]:
+        axes.set_visible(False)
+    for axes, (words, title) in zip(panels.flat, shown):
+        likely = unfold(params, vocabulary.encode(words))
+        steps = np.arange(len(words))
+        # Finer than the words, so that the colour changes where the line crosses a half.
+        fine = np.linspace(0, len(words) - 1, 20 * len(words))
+        line = np.interp(fine, steps, likely)
+        axes.fill_between(fine, 0.5, line, where=line >= 0.5, color="#2ca02c", alpha=0.25, linewidth=0)
+        axes.fill_between(fine, 0.5, line, where=line <= 0.5, color="#d62728", alpha=0.25, linewidth=0)
+        axes.plot(steps, likely, color="#333333", marker="o", markersize=4, linewidth=1.2)
+        axes.axhline(0.5, color="#8c8c8c", linewidth=0.8)
+        axes.set_xticks(steps, words, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set(ylim=(0, 1), xlim=(-0.4, len(words) - 0.6))
+        axes.set_title(title, fontsize=9, loc="right", color="#666666")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supylabel("probability of 'positive' after each word", fontsize=10)
+    save(figure, path)
+
+
+def split(config: Config) -> str:
+    """In words, for result.json."""
+    if config.data is None and config.corpus == "sst2":
+        return f"official, {'all phrases' if config.phrases else 'whole sentences'} of the training part"
+    return f"test fold {config.fold} of 10 (sentence i is in fold i mod 10), validation the fold after it"
+
+
+def some(part: Part, count: int) -> Part:
+    """About `count` examples from all over the part."""
+    stride = max(len(part.labels) // count, 1)
+    return Part(part.sentences[::stride], part.labels[::stride])
+
+
+def score(config: Score) -> None:
+    """Print the probability after each word of a sentence."""
+    trained = read_config(config.run, NAME, Config)
+    vocabulary = Vocabulary(tuple(json.loads((config.run / VOCABULARY).read_text())))
+    words = sentences.tokenize(config.sentence, treebank="n't" in vocabulary)
+    if not words:
+        raise ValueError(f"the sentence is {config.sentence!r}, without a word; expected at least one")
+    model = build(trained, vocabulary)
+    run = Run(NAME, trained, config.run)
+    params = supervised.restore(run, trained, model.init(jax.random.key(0)))
+    likely = make_unfold(model)(params, vocabulary.encode(words))
+    print("likely to be positive, after each word")
+    for word, p in zip(words, likely):
+        bar = "█" * round(20 * float(p))
+        print(f"{100 * p:5.1f} %  {bar:20}  {word}{'' if word in vocabulary else '  (not a known word)'}")
+    print(f"{sentences.LABELS[int(likely[-1] > 0.5)]}: {100 * max(likely[-1], 1 - likely[-1]):.1f} %")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["score"]:
+        with explained():
+            score(tyro.cli(Score, args=arguments[1:], prog=f"python -m experiments.{NAME} score"))
+        return
+    use_all_cores()
+    with explained():
+        train(*open_run(NAME, Config, arguments))
+
+
+if __name__ == "__main__":
+    main()

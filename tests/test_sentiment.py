@@ -1,0 +1,189 @@
+"""Sentiment as its user meets it: what a run leaves behind, what it can learn, sentences of one's own, nonsense."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+pytest.importorskip("tyro", reason="the experiments extra is not installed")
+pytest.importorskip("grain", reason="the data extra is not installed")
+
+from experiments import sentiment
+from experiments.run import read_config
+from experiments.sentiment import Config, build, encode, make_loss, make_unfold, naive_bayes
+from jrnn.data import Vocabulary, bucketed
+
+WORDS = {("", "good"): 1, ("not", "good"): 0, ("", "bad"): 0, ("not", "bad"): 1}
+FILLERS = "the film is a story with some actors and music in it that i saw".split()  # noqa: SIM905
+
+
+@pytest.fixture(autouse=True)
+def standard(monkeypatch, tmp_path):
+    """As a user runs it: JAX's own promotion rules; run directories under a fresh folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JRNN_DATA", raising=False)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    """Sentences whose words say nothing one by one: only 'not' before 'good' or 'bad' does."""
+    generator = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "reviews.txt"
+    lines = []
+    for _ in range(600):
+        (negation, word), label = list(WORDS.items())[generator.integers(4)]
+        before, after = (generator.choice(FILLERS, generator.integers(4)) for _ in range(2))
+        # Each has a 'not' and a 'good' or a 'bad', together or apart.
+        words = [*before, negation, word, *after] if negation else ["not", *before, "the", word, *after]
+        lines.append(f"{label} {' '.join(words)}\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def run(capsys, *arguments):
+    sentiment.main([str(argument) for argument in arguments])
+    return capsys.readouterr().out
+
+
+def fails(capsys, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        run(capsys, *arguments)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return " ".join(said.replace("│", " ").split())
+
+
+@pytest.fixture(scope="module")
+def finished(reviews, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    options = ["--hidden=16", "--embedding=16", "--epochs=25", "--learning-rate=0.01", "--dropout=0.1"]
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        sentiment.main(["--data", str(reviews), "--out", str(out), "--word-dropout=0.05", *options])
+    return out
+
+
+def opened(out):
+    config = read_config(out, sentiment.NAME, Config)
+    vocabulary = Vocabulary(tuple(json.loads((out / sentiment.VOCABULARY).read_text())))
+    model = build(config, vocabulary)
+    return config, vocabulary, model, model.init(jax.random.key(1))
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_run_leaves_behind(finished):
+    found = json.loads((finished / "result.json").read_text())
+    assert found["metrics"]["split"].startswith("test fold 0 of 10")
+    assert found["metrics"]["published"] is None
+    assert len(found["metrics"]["records"]) == 25
+    assert found["floors"].keys() == {"naive Bayes valid", "naive Bayes test"}
+    for picture in ("curves.png", "unfolding.png"):
+        assert (finished / picture).read_bytes().startswith(b"\x89PNG")
+    best = min(record["valid"] for record in found["metrics"]["records"])
+    assert found["metrics"]["accuracy"]["valid"] == pytest.approx(1 - best)
+
+
+def test_it_learns_what_no_count_of_words_tells(finished):
+    found = json.loads((finished / "result.json").read_text())
+    assert found["metrics"]["accuracy"]["test"] > 0.9
+    assert found["floors"]["naive Bayes test"] < 0.7
+
+
+def test_smoke_on_real_data(data_dir, tmp_path, capsys):
+    if not (data_dir / "sst").is_dir():
+        pytest.skip(f"no sst in {data_dir}: set JRNN_DATA to a folder that holds sst/")
+    said = run(capsys, "--smoke", "--corpus", "sst2", "--data-dir", data_dir, "--out", tmp_path / "run")
+    assert "test: " in said
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert found["metrics"]["split"].startswith("official, all phrases")
+
+
+# --- the pieces -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["last", "mean", "max", "attention"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_unfolding_is_the_classifier_on_each_beginning(how, bidirectional):
+    vocabulary = Vocabulary.build([FILLERS])
+    config = Config(pooling=how, bidirectional=bidirectional, hidden=4, embedding=3)
+    model = build(config, vocabulary)
+    params = model.init(jax.random.key(0))
+    words = vocabulary.encode(FILLERS[:5])
+    alone = [jax.nn.softmax(model.apply(params, jnp.asarray(words[:end])))[1] for end in range(1, 6)]
+    np.testing.assert_allclose(make_unfold(model)(params, words), alone, rtol=1e-5)
+
+
+def test_words_are_hidden_in_training_alone(finished):
+    config, vocabulary, model, params = opened(finished)
+    examples = encode(sentiment.Part([FILLERS[:4], ["good", "film"]], [1, 0]), vocabulary)
+    (batch,) = bucketed(examples, batch=2, shapes=1)
+    plain = model.loss(params, batch.data.words, batch.data.label, lengths=batch.lengths).value
+    assert make_loss(model, 0.9)(params, batch, None).value == plain
+    without = build(Config(dropout=0.0, hidden=config.hidden, embedding=config.embedding), vocabulary)
+    key = jax.random.key(2)
+    np.testing.assert_allclose(make_loss(without, 0.0)(params, batch, key).value, plain, rtol=1e-6)
+    unknown = model.loss(params, jnp.ones_like(batch.data.words), batch.data.label, lengths=batch.lengths).value
+    np.testing.assert_allclose(make_loss(without, 1.0)(params, batch, key).value, unknown, rtol=1e-6)
+
+
+def test_naive_bayes_counts_words():
+    train = sentiment.Part([["good", "film"], ["good"], ["bad", "film"], ["bad"]], [1, 1, 0, 0])
+    assert naive_bayes(train, sentiment.Part([["good", "unseen"], ["bad", "bad"]], [1, 0])) == 1
+    assert naive_bayes(train, sentiment.Part([["good"], ["bad"]], [0, 0])) == 0.5
+
+
+# --- score ------------------------------------------------------------------------------------------------------------
+
+
+def test_score_shows_every_word(finished, capsys):
+    said = run(capsys, "score", "--run", finished, "The film is not bad, zorkmid").splitlines()
+    assert [line.split()[-1] for line in said[1:6]] == ["the", "film", "is", "not", "bad"]
+    assert ["not a known word" in line for line in said[1:8]] == [False] * 5 + [True] * 2
+    assert len(said) == 9
+    end = float(said[-2].split()[0])
+    assert said[-1] == (f"positive: {end:.1f} %" if end > 50 else f"negative: {100 - end:.1f} %")
+
+
+def test_score_explains_what_is_wrong(finished, tmp_path, capsys):
+    assert "is not a run directory" in fails(capsys, "score", "--run", "nowhere", "good")
+    assert "the sentence is ' ', without a word" in fails(capsys, "score", "--run", finished, " ")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"name": "char_lm"}')
+    assert "is not a run of sentiment" in fails(capsys, "score", "--run", tmp_path / "other", "good")
+
+
+# --- nonsense ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fold=10"], "fold is 10; expected 0 to 9"),
+        (["--dropout=2"], "rate is 2.0"),
+        (["--word-dropout=1"], "--word-dropout is 1.0; expected a share"),
+        (["--min-count=0"], "--min-count is 0; expected at least 1"),
+        (["--hidden=0"], "--hidden is 0; expected at least 1"),
+        (["--data=nowhere.txt"], "nowhere.txt does not exist"),
+        (["--data=bad.txt"], "bad.txt:2: the line starts with 'good'"),
+        (["--vectors=nowhere.txt"], "vectors nowhere.txt does not exist"),
+        (["--vectors=vectors.txt"], "vectors.txt:1: a vector of 2 numbers; expected 128"),
+    ],
+)
+def test_bad_options_and_files_leave_no_run_behind(reviews, tmp_path, capsys, options, message):
+    (tmp_path / "bad.txt").write_text("0 bad\ngood film\n")
+    (tmp_path / "vectors.txt").write_text("film 1 2\n")
+    assert message in fails(capsys, "--data", reviews, "--out", tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_starts_from_vectors(reviews, tmp_path, capsys):
+    (tmp_path / "vectors.txt").write_text("film 1 2 3 4 5 6 7 8\nnot -1 0 0 0 0 0 0 0\nunseen 1 1 1 1 1 1 1 1\n")
+    options = ["--hidden=4", "--embedding=8", "--epochs=1", "--batch=100"]
+    said = run(capsys, "--data", reviews, "--vectors=vectors.txt", "--out", tmp_path / "run", *options)
+    assert "vectors of 2 words" in said
