@@ -53,7 +53,7 @@ class Config(supervised.TrainingConfig):
     every: int | None = 100
     """Evaluate and save a checkpoint every so many steps."""
 
-    SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 2}
+    SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 1}
 
     def __post_init__(self) -> None:
         super().__post_init__()

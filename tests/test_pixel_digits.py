@@ -14,13 +14,14 @@ from test_digits import write
 
 import jrnn
 from experiments import pixel_digits, supervised
-from experiments.cells import CELLS, POOLINGS
+from experiments.cells import CELLS
 from experiments.data import digits
 from experiments.pixel_digits import Config, Example
 from experiments.run import Run, read_config
 from jrnn.data import bucketed
 from jrnn.models import Classifier
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 CONFIG = Config(hidden=6, dropout=0.4)
 
 
@@ -33,7 +34,7 @@ def standard(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, quick_compilation):
     """A tiny run, from end to end."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -63,7 +64,7 @@ def test_the_number_reported_is_that_of_the_best_checkpoint(whole):
     config = read_config(whole, pixel_digits.NAME, Config)
     images = digits.load()
     model = pixel_digits.build(config, 1, images.classes)
-    like = pixel_digits.initial_params(model, config.seed, 64)
+    like = model.init(jax.random.key(0))
     params = supervised.restore(Run(pixel_digits.NAME, config, whole), config, like)
     pixels, labels = images.test.pixels[:48], images.test.labels[:48]
     logits = model.apply(params, digits.steps(jnp.asarray(pixels).swapaxes(0, 1), "pixels"))
@@ -98,35 +99,43 @@ def test_mistakes_leave_no_run_behind(tmp_path, capsys):
     assert "--hidden is 0; expected at least 1" in fails(capsys, "--hidden", 0)
     assert "--warp is -1.0; expected at least 0" in fails(capsys, "--warp", -1)
     assert "rate is 1.0; expected a share" in fails(capsys, "--dropout", 1)
+    assert "has no gate that keeps the past" in fails(capsys, "--chrono", "--cell", "elman")
     assert not (tmp_path / "run").exists()
 
 
 # --- the model ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_gated_cells_begin_with_memories_of_all_lengths(cell):
-    config = Config(cell=cell, hidden=40, layers=2)
-    model = pixel_digits.build(config, 1, 10)
-    plain, params = model.init(jax.random.key(3)), pixel_digits.initial_params(model, 3, 64)
+@pytest.mark.parametrize("cell", [name for name in CELLS if "gru" in name or "lstm" in name])
+def test_chrono_gives_memories_of_all_lengths(cell):
+    model = pixel_digits.build(Config(cell=cell, hidden=40, layers=2, dropout=0.1), 1, 10)
+    plain = model.init(jax.random.key(3))
+    params = pixel_digits.chrono(model, plain, jax.random.key(4), 64)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, plain)
-    for layer, own in zip(
-        [one for one in model.layer.layers if isinstance(one, jrnn.Recurrent)], params.layer, strict=True
-    ):
-        if layer.cell.forget_gate is None:
-            continue
+    recurrent = [layer for layer in model.layer.layers if isinstance(layer, jrnn.Recurrent)]
+    for layer, own in zip(recurrent, params.layer, strict=True):
         place = layer.cell.gates.index(layer.cell.forget_gate)
         bias = np.split(np.asarray(own.b), len(layer.cell.gates))[place]
         kept = 1 + np.exp(bias)  # steps: the sigmoid of the bias is 1 - 1 / kept
         assert kept.min() >= 2
         assert 32 < kept.max() <= 64
+    one, other = (own.b for own in params.layer)
+    assert not np.allclose(one, other)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_by_name(cell):
+    model = pixel_digits.build(Config(cell=cell, hidden=4), 1, 10)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    xs = jax.ShapeDtypeStruct((64, 3, 1), jnp.float32)
+    assert jax.eval_shape(model.apply, params, xs).shape == (3, 10)
 
 
 def batch_of(images, rows):
     return bucketed([Example(*pair) for pair in zip(images.pixels, images.labels)], batch=rows)[0]
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", ["last", "attention"])
 def test_rows_that_fill_up_a_batch_do_not_count(pooling):
     images = digits.Images(*(part[:3] for part in digits.load().valid))
     config = Config(hidden=5, pooling=pooling)

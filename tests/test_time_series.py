@@ -17,6 +17,8 @@ from experiments.cells import POOLINGS
 from experiments.data.series import Part, SeriesSet
 from experiments.time_series import Config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(autouse=True)
 def standard(monkeypatch, tmp_path):
@@ -104,7 +106,7 @@ def test_standardised_by_the_training_part_alone():
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_what_a_series_is_padded_with_does_not_matter(pooling, bidirectional):
-    config = Config(hidden=5, layers=2, pooling=pooling, bidirectional=bidirectional)
+    config = Config(hidden=5, pooling=pooling, bidirectional=bidirectional)
     model = time_series.build(config, 3, 4)
     params = model.init(jax.random.key(0))
     xs = jax.random.normal(jax.random.key(1), (6, 2, 3))
