@@ -60,7 +60,9 @@ class Config(supervised.TrainingConfig):
     """Begin with memories of all lengths up to that of a sequence: slower to learn 64 steps, meant for hundreds."""
     warp: float = 1.0
     """In training each image is moved by up to so many pixels, and turned and stretched by about a tenth as much; 0: it is not."""
-    epochs: int = 100
+    early: float = 0.25
+    """Share of training images of which only a beginning is read, so that the network has something to say at every step."""
+    epochs: int = 200
     """Passes over the training data."""
     learning_rate: float = 0.005
     """Peak of AdamW's learning rate: it rises over the first 2 % of the steps and falls to 0 along a cosine."""
@@ -71,6 +73,8 @@ class Config(supervised.TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.early <= 1:
+            raise ValueError(f"--early is {self.early}; expected a share in [0, 1]")
         for name, least in (("layers", 1), ("hidden", 1), ("warp", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name} is {getattr(self, name)}; expected at least {least}")
@@ -103,16 +107,27 @@ def chrono(model: Classifier, params: Any, key: jax.Array, steps: int) -> Any:
 
 
 def make_logits(model: Classifier, config: Config) -> Any:
-    """Logits [batch, classes] of a batch of images, warped at random where there is a key."""
+    """Logits [batch, classes] of a batch of images; where there is a key, warped and some of them cut short."""
 
     def logits(params: Any, batch: Batch, key: jax.Array | None = None) -> jax.Array:
-        rows = batch.data.rows
+        rows, lengths = batch.data.rows, None
         if key is not None:
-            move, key = jax.random.split(key)
-            rows = warped(move, rows, config.warp) if config.warp else rows
-        return model.apply(params, digits.steps(rows, config.order), key=key)
+            warp, cut, key = jax.random.split(key, 3)
+            rows = warped(warp, rows, config.warp) if config.warp else rows
+        xs = digits.steps(rows, config.order)
+        if key is not None and config.early:
+            lengths = beginnings(cut, config.early, *xs.shape[:2])
+        return model.apply(params, xs, lengths=lengths, key=key)
 
     return logits
+
+
+def beginnings(key: jax.Array, share: float, time: int, batch: int) -> jax.Array:
+    """How much is read of each image, int [batch]: of a `share` of them any number of steps, of the others all."""
+    which, where = jax.random.split(key)
+    return jnp.where(
+        jax.random.bernoulli(which, share, (batch,)), jax.random.randint(where, (batch,), 1, time + 1), time
+    )
 
 
 def make_loss(logits: Any) -> Any:
@@ -201,8 +216,8 @@ def unfold(path: Path, model: Classifier, params: Any, images: digits.Images, or
     probabilities = np.stack([np.asarray(after(steps)) for steps in read])  # [read, images, classes]
     right = probabilities.argmax(-1) == labels
     figure = Figure(figsize=(11, 8.5), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[3, 1])
-    panels: Any = top.subfigures(2, 2)
+    halves: Any = figure.subfigures(2, 1, height_ratios=[3, 1])
+    panels = halves[0].subfigures(2, 2)
     for panel, image in zip(panels.flat, interesting(right[-1], labels)):
         said = probabilities[-1, image].argmax()
         panel.suptitle(f"a {labels[image]}" if right[-1, image] else f"a {labels[image]}, taken for a {said}")
@@ -210,7 +225,7 @@ def unfold(path: Path, model: Classifier, params: Any, images: digits.Images, or
         draw_reading(panel, pixels[image], glimpses, read, probabilities[:, image])
     classes = [Patch(color=COLOURS[digit % 10], label=str(digit)) for digit in range(probabilities.shape[-1])]
     figure.legend(handles=classes, loc="outside upper center", ncols=len(classes), frameon=False)
-    axes = bottom.subplots()
+    axes = halves[1].subplots()
     axes.plot(read, 100 * right.mean(1), color="#1f77b4")
     axes.set(xlim=(0, time), ylim=(0, 100), xlabel="steps read", ylabel=f"% of {len(labels)} right")
     axes.grid(alpha=0.3)

@@ -22,7 +22,6 @@ from jrnn.data import bucketed
 from jrnn.models import Classifier
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-CONFIG = Config(hidden=6, dropout=0.4)
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +97,7 @@ def test_mistakes_leave_no_run_behind(tmp_path, capsys):
     assert "folder nowhere holds neither train-images" in fails(capsys, "--folder", "nowhere")
     assert "--hidden is 0; expected at least 1" in fails(capsys, "--hidden", 0)
     assert "--warp is -1.0; expected at least 0" in fails(capsys, "--warp", -1)
+    assert "--early is 1.5; expected a share" in fails(capsys, "--early", 1.5)
     assert "rate is 1.0; expected a share" in fails(capsys, "--dropout", 1)
     assert "has no gate that keeps the past" in fails(capsys, "--chrono", "--cell", "elman")
     assert not (tmp_path / "run").exists()
@@ -147,20 +147,27 @@ def test_rows_that_fill_up_a_batch_do_not_count(pooling):
     assert (full.weight, filled.weight) == (3, 3)
 
 
-def test_images_are_warped_and_features_dropped_in_training_alone():
-    model = pixel_digits.build(CONFIG, 1, 10)
+@pytest.mark.parametrize("change", [{"warp": 1.0}, {"dropout": 0.4}, {"early": 1.0}])
+def test_images_are_changed_in_training_alone(change):
+    config = Config(**{"hidden": 6, "warp": 0.0, "dropout": 0.0, "early": 0.0, **change})
+    model = pixel_digits.build(config, 1, 10)
     params = model.init(jax.random.key(0))
     batch = batch_of(digits.load().valid, 4)
-
-    def logits(config, *keys):
-        return [np.asarray(pixel_digits.make_logits(model, config)(params, batch, key)) for key in keys]
-
-    plain, again, one, other = logits(CONFIG, None, None, jax.random.key(1), jax.random.key(2))
-    np.testing.assert_array_equal(plain, again)
+    logits = pixel_digits.make_logits(model, config)
+    plain = model.apply(params, digits.steps(batch.data.rows, "pixels"))
+    one, again, other = (np.asarray(logits(params, batch, jax.random.key(n))) for n in (1, 1, 2))
+    np.testing.assert_allclose(logits(params, batch, None), plain, rtol=1e-5)
+    np.testing.assert_array_equal(one, again)
     assert not np.allclose(one, other)
     assert not np.allclose(one, plain)
-    (unwarped,) = logits(Config(hidden=6, dropout=0.4, warp=0), jax.random.key(1))
-    assert not np.allclose(one, unwarped)
+
+
+def test_a_share_of_the_images_is_cut_short():
+    found = np.asarray(pixel_digits.beginnings(jax.random.key(0), 0.25, 7, 4000))
+    assert (found.min(), found.max()) == (1, 7)
+    short = np.bincount(found, minlength=8)[1:7] / 4000
+    np.testing.assert_allclose(short, 0.25 / 7, atol=0.015)  # five standard deviations
+    assert set(np.asarray(pixel_digits.beginnings(jax.random.key(0), 0.0, 7, 50))) == {7}
 
 
 # --- warping ------------------------------------------------------------------------------------------------------------
