@@ -110,13 +110,11 @@ def make_logits(model: Classifier, config: Config) -> Any:
     """Logits [batch, classes] of a batch of images; where there is a key, warped and some of them cut short."""
 
     def logits(params: Any, batch: Batch, key: jax.Array | None = None) -> jax.Array:
-        rows, lengths = batch.data.rows, None
-        if key is not None:
-            warp, cut, key = jax.random.split(key, 3)
-            rows = warped(warp, rows, config.warp) if config.warp else rows
-        xs = digits.steps(rows, config.order)
-        if key is not None and config.early:
-            lengths = beginnings(cut, config.early, *xs.shape[:2])
+        if key is None:
+            return model.apply(params, digits.steps(batch.data.rows, config.order))
+        warp, cut, key = jax.random.split(key, 3)
+        xs = digits.steps(warped(warp, batch.data.rows, config.warp) if config.warp else batch.data.rows, config.order)
+        lengths = beginnings(cut, config.early, *xs.shape[:2]) if config.early else None
         return model.apply(params, xs, lengths=lengths, key=key)
 
     return logits
