@@ -167,7 +167,7 @@ def train(run: Run, config: Config) -> None:
     model = build(config, features, data.classes)
     params = model.init(jax.random.key(config.seed))
     if config.chrono:
-        params = chrono(model, params, jax.random.key(config.seed), time)
+        params = chrono(model, params, jax.random.fold_in(jax.random.key(config.seed), 1), time)
     logits = make_logits(model, config)
     batches = {part: bucketed(parts[part], batch=min(500, len(parts[part]))) for part in ("valid", "test")}
     held_out = HeldOut(logits, batches, labels)
