@@ -52,8 +52,8 @@ def sentences(path: Path, truth: Sequence[Utterance], labelled: Sequence[Utteran
     axes.set(xlim=(0, width), ylim=(-len(rows), 0.2))
     axes.axis("off")
     mistaken = sum(a.slots != b.slots for a, b in zip(truth, labelled))
-    title = f"of {len(truth)} test utterances {len(truth) - mistaken} without a wrong slot; some of either kind"
-    figure.text(0.01, 0.965, title, fontsize=11, weight="bold")
+    title = f"{len(truth) - mistaken} of {len(truth)} test utterances have no wrong slot. Some that have none, some that have"
+    figure.text(0.01, 0.965, f"{title}; in red what is right.", fontsize=11)
     for line, row in enumerate(rows):
         left = 0.0
         for cell in row:

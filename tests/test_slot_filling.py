@@ -1,0 +1,372 @@
+"""Slot filling as its user meets it, and what its model, its noise and its scores promise."""
+
+import hashlib
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("tyro", reason="the experiments extra is not installed")
+pytest.importorskip("seqeval", reason="the experiments extra is not installed")
+
+import jrnn
+from experiments import slot_filling, slot_pictures
+from experiments.data import atis
+from experiments.data.atis import Utterance
+from experiments.slot_model import OUTSIDE, Labelled, SlotFiller, hide, in_context, noisy, omit
+from jrnn.data import Batch
+from jrnn.data.vocabulary import PADDING, UNKNOWN
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture(autouse=True)
+def standard(monkeypatch, tmp_path):
+    """As a user runs it: JAX's own promotion rules; run directories under a fresh folder."""
+    monkeypatch.chdir(tmp_path)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+# --- a user's runs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    """A data folder with a small ATIS of its own."""
+    monkeypatch.delenv("JRNN_DATA", raising=False)
+    cities = ["boston", "denver", "dallas", "oakland", "san francisco", "st. paul"]
+    lines = []
+    for number, city in enumerate(cities * 3):
+        name = " ".join(["B-toloc.city_name", *["I-toloc.city_name"] * city.count(" ")])
+        lines.append(f"BOS arrive in {city} at {number} pm EOS\tO O O {name} O B-time I-time atis_flight")
+        lines.append(f"BOS leave {city} EOS\tO O {name.replace('toloc', 'fromloc')} atis_flight#atis_airfare")
+        lines.append("BOS what is ff EOS\tO O O B-code atis_abbreviation")
+    content = "\n".join(lines).encode()
+    for part, file in atis._FILES.items():
+        monkeypatch.setitem(atis._FILES, part, file._replace(sha256=hashlib.sha256(content).hexdigest()))
+        path = tmp_path / "data" / file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return tmp_path / "data"
+
+
+def run(*arguments):
+    slot_filling.main([*map(str, arguments)])
+
+
+def fails(capsys, *arguments):
+    """The sentence that a user's mistake gives: on stderr, with exit status 2."""
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_run_and_a_demo_of_it(folder, tmp_path, capsys):
+    run("--smoke", "--data-dir", folder)
+    (directory,) = (tmp_path / "runs" / "slot_filling").iterdir()
+    result = json.loads((directory / "result.json").read_text())
+    assert set(result["metrics"]["test"]) == {"slots", "intent", "intent, any"}
+    assert all(0 <= value <= 100 for value in result["metrics"]["test"].values())
+    assert result["floors"]["most frequent, intent"] == pytest.approx(100 / 3)
+    assert result["config"]["epochs"] == slot_filling.Config.SMOKE["epochs"]
+    for picture in ("curves.png", "sentences.png"):
+        assert (directory / picture).read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert f"span F1 {result['metrics']['test']['slots']:.2f}" in said
+
+    run("demo", "Arrive in Taipei at 99 pm!", "Leave st. paul")
+    said = capsys.readouterr().out
+    assert directory.name in said
+    assert "arrive in taipei at 99 pm" in said
+    assert "leave st. paul" in said
+    assert said.count("intent") == 2
+    assert "sentence '?!' has no word" in fails(capsys, "demo", "leave boston", "?!")
+
+
+def test_a_resumed_run_is_scored_alike(folder, tmp_path):
+    """Finished already: nothing is left to train, and the same checkpoint gives the same numbers."""
+    out = tmp_path / "run"
+    options = ("--smoke", "--data-dir", folder, "--out", out, "--model", "elman", "--crf")
+    run(*options)
+    first = json.loads((out / "result.json").read_text())["metrics"]
+    (out / "result.json").unlink()
+    run(*options, "--resume")
+    assert json.loads((out / "result.json").read_text())["metrics"] == first
+
+
+def test_a_comparison_has_every_model_and_goes_on_where_it_stopped(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(slot_filling, "MODELS", {name: slot_filling.MODELS[name] for name in ("jordan", "bi-lstm")})
+    out = tmp_path / "runs" / "slot_filling" / "five"
+    run("--smoke", "--compare", "--data-dir", folder, "--out", out)
+    result = json.loads((out / "result.json").read_text())
+    assert list(result["metrics"]["test"]) == ["jordan", "bi-lstm"]
+    assert (out / "models.png").read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert f"{result['metrics']['test']['jordan'][0]['slots']:.2f}" in said
+
+    one = out / "jordan-0" / "result.json"
+    changed = json.loads(one.read_text())
+    changed["metrics"]["test"]["slots"] = 12.34
+    one.write_text(json.dumps(changed))
+    run("--resume", "--out", out, "--data-dir", folder)
+    assert json.loads((out / "result.json").read_text())["metrics"]["test"]["jordan"][0]["slots"] == 12.34
+
+    assert slot_filling.newest().resolve() == (out / "bi-lstm-0").resolve()
+
+
+def test_a_demo_says_what_was_never_seen(capsys):
+    names = slot_filling.Names.of([Utterance(("to", "boston", "838"), ("O", "B-city", "B-time"), "a")])
+    slot_filling.show(Utterance(("to", "taipei", "757"), ("O", "B-city", "B-time"), "a"), names)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in said if line.split()[:1] == ["city"]] == [
+        ["city", "taipei", "'taipei'", "never", "seen", "in", "training"]
+    ]
+    assert [line.split() for line in said if line.split()[:1] == ["time"]] == [["time", "757"]]  # 000 was seen
+
+
+def test_a_demo_without_a_trained_model(capsys):
+    assert "no trained model in runs/slot_filling: train one by python -m experiments.slot_filling" in fails(
+        capsys, "demo", "leave boston"
+    )
+    assert "nowhere is not a run directory" in fails(capsys, "demo", "leave boston", "--run", "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--window", -1, "--window is -1; expected 0 or more words"),
+        ("--hidden", 0, "--hidden is 0; expected at least 1"),
+        ("--utterances", 0, "--utterances is 0; expected at least 1"),
+        ("--omit-rate", 1.0, "--omit-rate is 1.0; expected a share in [0, 1)"),
+    ],
+)
+def test_bad_options(capsys, option, value, message):
+    with pytest.raises(SystemExit) as caught:
+        run(option, value)
+    assert caught.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_no_data_leaves_no_run_behind(tmp_path, capsys):
+    assert "nowhere, which is not a folder" in fails(
+        capsys, "--data-dir", tmp_path / "nowhere", "--out", tmp_path / "run"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def utterance(slots, intent="a"):
+    slots = tuple(slots.split())
+    return Utterance(tuple(f"w{place}" for place in range(len(slots))), slots, intent)
+
+
+def test_a_slot_counts_where_all_its_words_and_its_name_are_right():
+    truth = [utterance("O B-x I-x O B-y"), utterance("B-x O B-unseen", "a#b"), utterance("O", "c")]
+    found = [utterance("O B-x I-x O B-x"), utterance("B-x I-x O", "b"), utterance("O", "c")]
+    # Of 4 true and 3 found spans one is right: 2 * 1 / (4 + 3).
+    assert slot_filling.score(truth, found) == {
+        "slots": pytest.approx(200 / 7),
+        "intent": pytest.approx(200 / 3),
+        "intent, any": 100.0,
+    }
+
+
+def test_a_slot_may_begin_with_i_as_conlleval_has_it():
+    assert slot_filling.score([utterance("O B-x I-x B-x")], [utterance("O I-x I-x B-x")])["slots"] == 100
+
+
+def test_nothing_found_is_zero():
+    assert slot_filling.score([utterance("O B-x")], [utterance("O O")])["slots"] == 0
+
+
+def test_the_floor_is_the_most_frequent():
+    train = [
+        Utterance(("a", "b"), ("O", "B-x"), "i"),
+        Utterance(("a", "b"), ("B-y", "B-x"), "i"),
+        Utterance(("a",), ("B-y",), "j"),
+    ]
+    part = [Utterance(("b", "a", "new"), ("B-x", "O", "B-z"), "i"), Utterance(("b",), ("B-x",), "j")]
+    # found B-x B-y O, B-x: 2 of 3 found, 2 of 3 true.
+    assert slot_filling.floor(train, part) == {
+        "slots": pytest.approx(200 / 3),
+        "intent": 50.0,
+        "intent, any": 50.0,
+    }
+
+
+def test_published_floor(data_dir):
+    if not (data_dir / "atis").is_dir():
+        pytest.skip(f"no atis in {data_dir}")
+    data = atis.load(data_dir)
+    found = slot_filling.floor([*data.train, *data.valid], data.test)
+    assert found["intent"] == pytest.approx(70.8, abs=0.05)
+    assert found["slots"] == pytest.approx(59.9, abs=1.0)
+
+
+def test_cities_are_hidden_and_nothing_else():
+    given = Utterance(
+        ("from", "san", "francisco", "on", "delta"), ("O", "B-c.city_name", "I-c.city_name", "O", "B-a"), "a"
+    )
+    (found,) = slot_filling.without_cities([given])
+    assert found == given._replace(words=("from", "<unk>", "<unk>", "on", "delta"))
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+def model(window=2, *, both=False, crf=False):
+    one = jrnn.LSTM(3 * (2 * window + 1), 5)
+    layer = jrnn.Recurrent(one)
+    if both:
+        layer = jrnn.Bidirectional(layer, jrnn.Recurrent(one, reverse=True))
+    return SlotFiller(jrnn.Embedding(9, 3), window, layer, slots=4, intents=3, crf=crf)
+
+
+def test_context_is_what_stands_around_each_step():
+    xs = np.random.default_rng(0).normal(size=(5, 2, 3))
+    found = np.asarray(in_context(jnp.asarray(xs), 2)).reshape(5, 2, 5, 3)
+    for step in range(5):
+        for place in range(5):
+            at = step + place - 2
+            np.testing.assert_allclose(found[step, :, place], xs[at] if 0 <= at < 5 else 0 * xs[0], rtol=1e-6)
+    np.testing.assert_array_equal(in_context(jnp.asarray(xs), 0), jnp.asarray(xs))
+
+
+def test_one_direction_sees_the_window_ahead_and_no_further():
+    net = model(window=2)
+    params = net.init(jax.random.key(0))
+    words = jnp.array([2, 3, 4, 5, 6, 7])[:, None]
+    lengths = jnp.array([6])
+    slots, _ = net.apply(params, words, lengths)
+    changed, _ = net.apply(params, words.at[4].set(8), lengths)
+    same = np.isclose(slots, changed, atol=1e-7).all((1, 2))
+    assert same.tolist() == [True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_padding_changes_nothing(crf):
+    net = model(both=True, crf=crf)
+    params = net.init(jax.random.key(0))
+    if crf:
+        params = params._replace(crf=jax.tree.map(lambda a: a + jnp.arange(a.size).reshape(a.shape) % 3, params.crf))
+    short = Labelled(jnp.array([[2], [3], [4]]), jnp.array([[1], [0], [2]]), jnp.array([1]))
+    padded = jax.tree.map(lambda a: jnp.pad(a, ((0, 4), (0, 1))) if a.ndim > 1 else jnp.pad(a, (0, 1)), short)
+    loss = net.loss(params, short, jnp.array([3]), intent_weight=10.0)
+    other = net.loss(params, padded, jnp.array([3, 0]), intent_weight=10.0)
+    np.testing.assert_allclose(other, loss, rtol=1e-5)
+    slots, intent = net.decode(params, short.words, jnp.array([3]))
+    more_slots, more_intent = net.decode(params, padded.words, jnp.array([3, 0]))
+    np.testing.assert_array_equal(more_slots[:3, :1], slots)
+    assert more_intent[0] == intent[0]
+
+
+def test_the_loss_is_of_words_and_utterances():
+    net = model()
+    params = net.init(jax.random.key(0))
+    lengths = jnp.array([3, 2])
+    data = Labelled(jnp.array([[2, 3], [4, 5], [6, 0]]), jnp.array([[1, 0], [0, 3], [2, 0]]), jnp.array([2, 0]))
+    slots, intent = (np.asarray(jax.nn.log_softmax(a)) for a in net.apply(params, data.words, lengths))
+    nats = -sum(slots[t, row, data.slots[t, row]] for row in range(2) for t in range(lengths[row]))
+    nats -= 10 * sum(intent[row, data.intent[row]] for row in range(2))
+    loss = net.loss(params, data, lengths, intent_weight=10.0)
+    assert float(loss.total) == pytest.approx(nats, rel=1e-5)
+    assert loss.weight == 5
+
+
+# --- the noise --------------------------------------------------------------------------------------------------------
+
+ROWS = st.lists(st.lists(st.tuples(st.integers(UNKNOWN, 8), st.integers(0, 3)), max_size=6), min_size=1, max_size=4)
+
+
+def batch(rows):
+    words, slots = np.zeros((2, 6, len(rows)), np.int32)
+    for place, row in enumerate(rows):
+        for step, (word, slot) in enumerate(row):
+            words[step, place], slots[step, place] = word, slot
+    return Labelled(jnp.asarray(words), jnp.asarray(slots), jnp.zeros(len(rows), jnp.int32)), jnp.array(
+        [len(row) for row in rows]
+    )
+
+
+@given(rows=ROWS, seed=st.integers(0, 99))
+def test_omitting_leaves_slots_and_order_alone(rows, seed):
+    data, _ = batch(rows)
+    chosen = jnp.arange(len(rows))[None] % 2 == 0
+    found, left = jax.jit(omit)(jax.random.key(seed), data, chosen, 0.5)
+    for place, row in enumerate(rows):
+        kept = [*zip(found.words[:, place].tolist(), found.slots[:, place].tolist())]
+        real, padding = kept[: int(left[place])], kept[int(left[place]) :]
+        assert padding == [(PADDING, OUTSIDE)] * len(padding)
+        if place % 2:
+            assert real == row
+        assert [pair for pair in real if pair[1]] == [pair for pair in row if pair[1]]
+        assert bool(real) == bool(row)
+        rest = iter(row)
+        assert all(pair in rest for pair in real)  # a subsequence
+
+
+def test_all_that_can_be_omitted_is_at_rate_one():
+    data, _ = batch([[(2, 0), (3, 1), (4, 0), (5, 2)], [(2, 0), (3, 0)]])
+    found, left = omit(jax.random.key(0), data, jnp.array([[True, True]]), 1.0)
+    assert left.tolist() == [2, 2]  # nothing but words without a slot: they stay
+    assert found.words[:2].T.tolist() == [[3, 5], [2, 3]]
+
+
+@given(rows=ROWS, seed=st.integers(0, 99))
+def test_hiding_makes_words_unknown(rows, seed):
+    data, _ = batch(rows)
+    rare = jnp.where(jnp.arange(9) == 7, 1.0, 0.0)
+    chosen = jnp.arange(len(rows))[None] % 2 == 0
+    words = jax.jit(hide)(jax.random.key(seed), data, chosen, rare, 0.5)
+    hidden = words != data.words
+    assert not np.asarray(hidden & (words != UNKNOWN)).any()
+    assert not np.asarray(hidden & ~chosen).any()
+    assert not np.asarray(hidden & (data.slots == OUTSIDE) & (data.words != 7)).any()
+    assert np.asarray((words == UNKNOWN) | (data.words != 7) | ~chosen).all()
+    assert (np.asarray(words == PADDING) == np.asarray(data.words == PADDING)).all()
+
+
+def test_names_are_hidden_at_their_rate_in_about_half_of_the_utterances():
+    data, lengths = batch([[(2, 1)] * 6])
+    data = jax.tree.map(lambda a: jnp.repeat(a, 4000, axis=-1), data)
+    lengths = jnp.repeat(lengths, 4000)
+    rates = {"rare": jnp.zeros(9), "name_rate": 0.25, "omit_rate": 0.5}
+    found, left = noisy(Batch(data, lengths, lengths), jax.random.key(0), **rates)
+    hidden = np.asarray(found.words == UNKNOWN)
+    assert (left == 6).all()
+    assert hidden.mean() == pytest.approx(0.125, abs=0.02)
+    assert (~hidden).all(0).mean() == pytest.approx(0.5 + 0.5 * 0.75**6, abs=0.04)
+    same, _ = noisy(Batch(data, lengths, lengths), None, **rates)
+    assert same is data
+
+
+# --- the picture ------------------------------------------------------------------------------------------------------
+
+
+def test_cells_join_the_words_of_a_slot_and_mark_mistakes():
+    truth = Utterance(
+        ("from", "san", "jose", "to", "salt", "lake", "city"), ("O", "B-f", "I-f", "O", "B-t", "I-t", "I-t"), "a"
+    )
+    found = truth._replace(slots=("O", "B-f", "I-f", "O", "B-t", "I-t", "O"))
+    cells = slot_pictures._cells(truth, found)
+    assert [tuple(cell) for cell in cells] == [
+        ("from", "", ""),
+        ("san jose", "f", "f"),
+        ("to", "", ""),
+        ("salt lake", "t", "t"),
+        ("city", "", "t"),
+    ]
+
+
+def test_a_slot_has_one_colour():
+    assert slot_pictures.colour("B-meal") == slot_pictures.colour("I-meal") == slot_pictures.colour("meal")
+    assert slot_pictures.colour("fromloc.city_name") != slot_pictures.colour("toloc.city_name")
+    assert slot_filling.Names.of([utterance("B-x O")]).slots.index("O") == OUTSIDE
