@@ -273,7 +273,7 @@ def draw(path: Path, series: data.Series, windows: data.Windows, quantiles: np.n
         if column == 0:
             axes.set_ylabel(names[row])
     for axes in grid[-1]:
-        axes.set_xlabel("rows")
+        axes.set_xlabel("rows ahead")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4, frameon=False)
     pictures.save(figure, path)
 
