@@ -24,7 +24,7 @@ from experiments.data import forecasting as data
 from experiments.run import Run, console, explained, open_run, use_all_cores
 from experiments.supervised import TrainingConfig, result_metrics, train
 from jrnn import losses
-from jrnn.checks import affine
+from jrnn.checks import affine, along
 from jrnn.train import make_evaluate
 
 NAME = "forecasting"
@@ -135,8 +135,8 @@ class Forecaster:
 
 def pinball(quantiles: jax.Array, truth: jax.Array) -> losses.Mean:
     """Mean pinball loss of `quantiles` [..., quantiles] against `truth` [...]: the absolute error for the median alone."""
-    shares = jnp.asarray(QUANTILES, quantiles.dtype)
     over = truth[..., None] - quantiles
+    shares = along(jnp.asarray(QUANTILES, over.dtype), over)
     cost = 2 * jnp.maximum(shares * over, (shares - 1) * over)
     return losses.Mean(total=cost.sum(), weight=jnp.asarray(cost.size, cost.dtype))
 
@@ -273,7 +273,7 @@ def draw(path: Path, series: data.Series, windows: data.Windows, quantiles: np.n
         if column == 0:
             axes.set_ylabel(names[row])
     for axes in grid[-1]:
-        axes.set_xlabel("rows")
+        axes.set_xlabel("rows ahead")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4, frameon=False)
     pictures.save(figure, path)
 

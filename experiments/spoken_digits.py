@@ -141,15 +141,15 @@ def experiment(run: Run, config: Config) -> None:
     if config.smoke:
         recordings = [one for one in recordings if one.number in (0, 5, 10)]
     parts = audio.split(recordings, config.leave_out)
-    found = audio.Parts(*map(examples, parts))
+    found = {part: examples(recordings) for part, recordings in parts._asdict().items()}
     model = build(config)
     loss, shapes = make_loss(model), 1 if config.smoke else 4
-    axes = batch_axes(found.train[0])
+    axes = batch_axes(found["train"][0])
     evaluate = make_evaluate(lambda params, carry, batch, key: (loss(params, batch, key), carry), batch_axes=axes)
-    valid = list(bucketed(found.valid, batch=100, shapes=shapes))
+    valid = list(bucketed(found["valid"], batch=100, shapes=shapes))
     run.start()
     console.print(
-        f"{len(found.train):,} recordings to train on, {len(found.valid)} to choose by, {len(found.test)} to test on: "
+        f"{len(parts.train):,} recordings to train on, {len(parts.valid)} to choose by, {len(parts.test)} to test on: "
         + ("0-4 of each speaker and digit" if config.leave_out is None else f"all of {config.leave_out}'s")
     )
     params, fitted = train(
@@ -157,11 +157,10 @@ def experiment(run: Run, config: Config) -> None:
         config,
         params=model.init(jax.random.key(config.seed)),
         loss=loss,
-        batches=bucketed(found.train, batch=config.batch, shapes=shapes, seed=config.seed),
+        batches=bucketed(found["train"], batch=config.batch, shapes=shapes, seed=config.seed),
         batch_axes=axes,
         evaluate=lambda params: evaluate(params, (), valid),
         unit="nats",
-        valid_unit="nats",
     )
     report(run, config, model, params, fitted, parts, found)
 
@@ -169,7 +168,7 @@ def experiment(run: Run, config: Config) -> None:
 def report(run: Run, config: Config, model: Classifier, params: Any, fitted: Any, parts: Any, found: Any) -> None:
     """Accuracy of the best checkpoint, by part and by speaker; result.json and the pictures."""
     truth = {part: np.array([one.digit for one in recordings]) for part, recordings in parts._asdict().items()}
-    said = {part: probabilities(model, params, getattr(found, part)).argmax(-1) for part in ("valid", "test")}
+    said = {part: probabilities(model, params, found[part]).argmax(-1) for part in ("valid", "test")}
     right = {part: said[part] == truth[part] for part in said}
     of_speaker = {
         speaker: float(right["test"][[one.speaker == speaker for one in parts.test]].mean())
@@ -187,7 +186,7 @@ def report(run: Run, config: Config, model: Classifier, params: Any, fitted: Any
     path = run.write_result(
         metrics=result_metrics(fitted, **metrics), floors={"most frequent digit": floor}, seconds=fitted.seconds
     )
-    pictures.confusion(run.directory / "confusion.png", truth["test"], said["test"], range(10))
+    pictures.confusion(run.directory / "confusion.png", truth["test"].tolist(), said["test"].tolist(), range(10))
     draw_unfolding(run.directory / "unfolding.png", model, params, chosen(parts.test, right["test"]))
     console.print("by speaker: " + ", ".join(f"{name} {share:.1%}" for name, share in of_speaker.items()))
     console.print(

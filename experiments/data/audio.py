@@ -22,7 +22,7 @@ import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pooch
@@ -144,7 +144,7 @@ def _read_folder(folder: Path) -> list[Recording]:
     return [_recording(path.name, _read_wav(path, path), path) for path in paths]
 
 
-def _read_wav(file: Path | IO[bytes], where: Path) -> np.ndarray:
+def _read_wav(file: Path | BinaryIO, where: Path) -> np.ndarray:
     """float32 [samples] at RATE."""
     import soundfile
 

@@ -1,0 +1,118 @@
+"""Spoken digits from a folder of WAV files, end to end; what masking hides; what is known before a sound has ended."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("tyro", reason="the experiments extra is not installed")
+pytest.importorskip("soundfile", reason="the experiments extra is not installed")
+pytest.importorskip("librosa", reason="the experiments extra is not installed")
+
+import soundfile
+
+from experiments import spoken_digits
+from experiments.data import audio
+from experiments.spoken_digits import MASKED_BANDS, MASKED_SHARE, Config, build, examples, masked, unfolding
+
+SMALL = Config(layers=1, hidden=6)
+
+
+@pytest.fixture(autouse=True)
+def standard(monkeypatch, tmp_path):
+    """As a user runs it: JAX's own promotion rules; run directories under a fresh folder."""
+    monkeypatch.chdir(tmp_path)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def sound(digit, seed=0, seconds=0.3):
+    random = np.random.default_rng(100 * seed + digit)
+    times = np.arange(round((seconds + 0.01 * (seed % 7)) * audio.RATE)) / audio.RATE
+    wave = 0.3 * np.sin(2 * np.pi * (300 + 300 * digit) * times) + 0.01 * random.normal(size=len(times))
+    return wave.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tone for each digit."""
+    folder = tmp_path_factory.mktemp("recordings")
+    for digit in range(10):
+        for place, speaker in enumerate(("ann", "bob")):
+            for number in (0, 5, 10):
+                soundfile.write(folder / f"{digit}_{speaker}_{number}.wav", sound(digit, number + place), audio.RATE)
+    return folder
+
+
+def run(folder, out, *more):
+    spoken_digits.main(["--smoke", "--recordings", str(folder), "--out", str(out), *more])
+    return json.loads((out / "result.json").read_text())
+
+
+def test_what_a_run_leaves_behind(folder, tmp_path, capsys):
+    found = run(folder, tmp_path / "run")
+    metrics = found["metrics"]
+    assert list(found) == ["config", "versions", "machine", "metrics", "floors", "seconds"]
+    assert metrics["recordings"] == {"train": 20, "valid": 20, "test": 20}
+    assert set(metrics["accuracy_by_speaker"]) == {"ann", "bob"}
+    assert metrics["accuracy"]["test"] == pytest.approx(np.mean(list(metrics["accuracy_by_speaker"].values())))
+    assert found["floors"] == {"most frequent digit": 0.1}
+    for name in ("confusion", "unfolding", "curves"):
+        assert (tmp_path / "run" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert f"test accuracy {metrics['accuracy']['test']:.2%}" in said
+    assert "most frequent digit 10%" in said
+
+
+def test_a_speaker_left_out(folder, tmp_path):
+    found = run(folder, tmp_path / "run", "--leave-out", "bob")
+    assert found["metrics"]["recordings"] == {"train": 20, "valid": 10, "test": 30}
+    assert list(found["metrics"]["accuracy_by_speaker"]) == ["bob"]
+    assert found["metrics"]["test"] == "all of bob"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--recordings", "nowhere"], "nowhere is not a folder"),
+        (["--hidden", "0"], "--hidden is 0; expected at least 1"),
+        (["--leave-out", "eve"], "leave_out is 'eve'; expected one of the speakers, ann, bob"),
+    ],
+)
+def test_mistakes_leave_no_run_behind(folder, tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit) as caught:
+        spoken_digits.main(["--recordings", str(folder), *options, "--out", str(tmp_path / "run")])
+    assert caught.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_masks_hide_one_run_of_frames_and_one_of_bands():
+    lengths = np.array([60, 40, 25, 60] * 8)
+    frames = np.ones((60, 32, audio.BANDS), np.float32)
+    hidden = np.asarray(masked(jax.random.key(0), frames, lengths)) == 0
+    of_frames, of_bands = hidden.all(-1).T, hidden.all(0)  # [rows, time], [rows, bands]
+    np.testing.assert_array_equal(hidden, of_frames.T[:, :, None] | of_bands[None])
+    for runs, most in ((of_frames, MASKED_SHARE * lengths), (of_bands, np.full(32, MASKED_BANDS))):
+        assert (np.abs(np.diff(runs.astype(int), axis=1)).sum(1) <= 2).all()
+        assert (runs.sum(1) <= np.ceil(most)).all()
+        assert runs.any(1).mean() > 0.5
+        assert len({tuple(row) for row in runs.tolist()}) > 8  # each row its own
+    assert not (of_frames & (np.arange(60) >= lengths[:, None])).any()
+
+
+def test_what_comes_later_is_not_known_before(tmp_path):
+    """The probabilities of the first half are the same whatever the second half is, and the last are those of the whole."""
+    model = build(SMALL)
+    params = model.init(jax.random.key(0))
+    first, second = sound(3), sound(8)
+    ends = [np.concatenate([first, rest]) for rest in (second, 0.1 * second[::-1])]
+    one, other = unfolding(model, params, [audio.Recording(samples, 3, "ann", 0) for samples in ends])
+    half = one[0] <= len(first) / audio.RATE
+    assert 5 < half.sum() < len(half)
+    np.testing.assert_allclose(one[1][half], other[1][half], atol=1e-6)
+    assert np.abs(one[1][~half] - other[1][~half]).max() > 1e-4
+    np.testing.assert_allclose(one[1].sum(-1), 1, rtol=1e-5)
+    ended = [audio.Recording(ends[0][: round(one[0][-1] * audio.RATE)], 3, "ann", 0)]
+    np.testing.assert_allclose(spoken_digits.probabilities(model, params, examples(ended))[0], one[1][-1], atol=1e-5)
