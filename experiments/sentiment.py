@@ -118,6 +118,17 @@ def build(config: Config, vocabulary: Vocabulary) -> Classifier:
     return Classifier(jrnn.Layered(layers), len(sentences.LABELS), pooling=POOLING[config.pooling])
 
 
+def start(model: Classifier, config: Config, vocabulary: Vocabulary) -> Any:
+    """Parameters before training, with the word vectors of --vectors."""
+    params = model.init(jax.random.key(config.seed))
+    if config.vectors is None:
+        return params
+    embedding, *rest = params.layer
+    vectors = read_vectors(config.vectors, vocabulary.tokens, config.embedding)
+    console.print(f"{config.vectors}: vectors of {len(vectors):,} words of {len(vocabulary):,}")
+    return params._replace(layer=(pretrained(embedding, vocabulary.tokens, vectors), *rest))
+
+
 def encode(part: Part, vocabulary: Vocabulary) -> list[Example]:
     return [Example(vocabulary.encode(words), np.int32(label)) for words, label in zip(part.sentences, part.labels)]
 
@@ -140,7 +151,7 @@ def naive_bayes(train: Part, part: Part) -> float:
     from sklearn.feature_extraction.text import CountVectorizer  # slow to import
     from sklearn.naive_bayes import MultinomialNB
 
-    words = CountVectorizer(analyzer=set)
+    words = CountVectorizer(analyzer=set)  # type: ignore[arg-type]
     model = MultinomialNB().fit(words.fit_transform(train.sentences), train.labels)
     return float(model.score(words.transform(part.sentences), part.labels))
 
@@ -173,13 +184,7 @@ def train(run: Run, config: Config) -> None:
     floors = {part: naive_bayes(corpus.train, held_out) for part, held_out in parts.items()}
 
     model = build(config, vocabulary)
-    params = model.init(jax.random.key(config.seed))
-    if config.vectors is not None:
-        embedding, *rest = params.layer
-        vectors = read_vectors(config.vectors, vocabulary.tokens, config.embedding)
-        console.print(f"{config.vectors}: vectors of {len(vectors):,} words of {len(vocabulary):,}")
-        params = params._replace(layer=(pretrained(embedding, vocabulary.tokens, vectors), *rest))
-
+    params = start(model, config, vocabulary)
     examples = encode(corpus.train, vocabulary)
     held_out = {part: list(bucketed(encode(parts[part], vocabulary), batch=100, shapes=2)) for part in parts}
     classify = jax.jit(lambda params, batch: model.apply(params, batch.data.words, lengths=batch.lengths).argmax(-1))
