@@ -67,17 +67,17 @@ class Config(TrainingConfig):
     """Size of the vector that stands for a word."""
     vectors: Path | None = None
     """Word vectors to start from, a text file of GloVe or word2vec; --embedding is their size."""
-    pooling: Literal[tuple(POOLING)] = "max"  # type: ignore[valid-type]
+    pooling: Literal[tuple(POOLING)] = "mean"  # type: ignore[valid-type]
     """What the sentence comes to: the last output of each direction, or the mean, maximum or weighted mean of all."""
     dropout: float = 0.5
     """Share of features dropped before and after the recurrent layer, the same at every word of a sentence."""
-    word_dropout: float = 0.3
+    word_dropout: float = 0.1
     """Share of words replaced by the unknown word in training."""
-    min_count: int = 2
+    min_count: int = 1
     """A word seen less often in training is unknown."""
     batch: int = 50
-    epochs: int = 7
-    learning_rate: float = 0.001
+    epochs: int = 5
+    learning_rate: float = 0.002
 
     SMOKE = {"hidden": 8, "embedding": 8, "batch": 20, "epochs": 2, "vectors": None}  # noqa: RUF012
 
