@@ -44,20 +44,21 @@ def report(
     trained_on: np.ndarray,
     names: Sequence[Any],
     target: float | None,
-    published: Mapping[str, float],
+    published: Sequence[Mapping[str, Any]],
 ) -> None:
     """Accuracy on "valid" and "test" beside the floor, on the console and in result.json; confusion.png of "test".
 
-    `trained_on` [count] are the classes of the training part; the floor always says the most frequent of them.
+    `trained_on` [count] are the classes of the training part; the floor always says the most frequent of them. `published` are
+    other systems and their accuracy: [{"system": ..., "accuracy": ...}].
     """
     found = {part: held_out.log_probabilities(params, part).argmax(-1) for part in ("valid", "test")}
     accuracy = {part: float((found[part] == held_out.labels[part]).mean()) for part in found}
     floor = most_frequent(trained_on, held_out.labels["test"])
-    metrics = supervised.result_metrics(fitted, accuracy=accuracy, target=target, published=dict(published))
+    metrics = supervised.result_metrics(fitted, accuracy=accuracy, published=list(published))
     path = run.write_result(metrics=metrics, floors={"most frequent class": floor}, seconds=fitted.seconds)
     pictures.confusion(run.directory / "confusion.png", held_out.labels["test"].tolist(), found["test"].tolist(), names)
-    known = {"always the most frequent class": floor, **published}
-    beside = [f"{name} {value:.1%}" for name, value in known.items()]
+    known = [{"system": "always the most frequent class", "accuracy": floor}, *published]
+    beside = [f"{one['system']} {one['accuracy']:.1%}" for one in known]
     if target is not None:
         beside.append(f"target {target:.1%} {'reached' if accuracy['test'] >= target else 'NOT reached'}")
     console.print(f"validation: {accuracy['valid']:.2%} of {len(found['valid']):,} right, of the best checkpoint")

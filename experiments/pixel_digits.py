@@ -28,8 +28,8 @@ from jrnn.models import Classifier
 NAME = "pixel_digits"
 TARGETS = {("sklearn", "pixels"): 0.95, ("mnist", "rows"): 0.985, ("mnist", "pixels"): 0.97}
 PUBLISHED = {
-    ("mnist", "pixels"): {"GRU (Bai et al. 2018)": 0.962},
-    ("mnist", "permuted"): {"GRU (Bai et al. 2018)": 0.873},
+    ("mnist", "pixels"): [{"system": "GRU (Bai et al. 2018)", "accuracy": 0.962}],
+    ("mnist", "permuted"): [{"system": "GRU (Bai et al. 2018)", "accuracy": 0.873}],
 }
 COLOURS = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
 GREYS = matplotlib.colormaps["Greys"].with_extremes(bad="#cfe3f5")  # not read yet
@@ -186,7 +186,7 @@ def train(run: Run, config: Config) -> None:
         evaluate=held_out.surprise,
         unit="nats",
     )
-    kind = ("" if config.folder else config.data, config.order)
+    kind = ("" if config.folder or config.smoke else config.data, config.order)
     report(
         run,
         fitted,
@@ -195,7 +195,7 @@ def train(run: Run, config: Config) -> None:
         trained_on=labels["train"],
         names=range(data.classes),
         target=TARGETS.get(kind),
-        published=PUBLISHED.get(kind, {}),
+        published=PUBLISHED.get(kind, []),
     )
     unfold(run.directory / "unfolding.png", model, best, data.test, config.order)
 

@@ -23,7 +23,9 @@ from jrnn.models import Classifier
 
 NAME = "time_series"
 TARGET = 0.95
-PUBLISHED = {"nearest neighbour by dynamic time warping": 0.949}
+PUBLISHED = [
+    {"system": "nearest neighbour by dynamic time warping", "accuracy": 0.949}
+]  # by aeon.distances.dtw_distance
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,7 +132,7 @@ def train(run: Run, config: Config) -> None:
         evaluate=held_out.surprise,
         unit="nats",
     )
-    own = config.data is not None
+    other = config.data is not None or config.smoke
     report(
         run,
         fitted,
@@ -138,8 +140,8 @@ def train(run: Run, config: Config) -> None:
         held_out,
         trained_on=labels["train"],
         names=data.classes,
-        target=None if own else TARGET,
-        published={} if own else PUBLISHED,
+        target=None if other else TARGET,
+        published=[] if other else PUBLISHED,
     )
 
 
