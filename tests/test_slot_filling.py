@@ -18,6 +18,7 @@ from experiments import slot_filling, slot_pictures
 from experiments.data import atis
 from experiments.data.atis import Utterance
 from experiments.slot_model import OUTSIDE, Labelled, SlotFiller, hide, in_context, noisy, omit
+from experiments.slot_scores import floor, score, without_cities
 from jrnn.data import Batch
 from jrnn.data.vocabulary import PADDING, UNKNOWN
 
@@ -121,11 +122,11 @@ def test_a_comparison_has_every_model_and_goes_on_where_it_stopped(folder, tmp_p
 
 
 def test_a_demo_says_what_was_never_seen(capsys):
-    names = slot_filling.Names.of([Utterance(("to", "boston", "838"), ("O", "B-city", "B-time"), "a")])
-    slot_filling.show(Utterance(("to", "taipei", "757"), ("O", "B-city", "B-time"), "a"), names)
+    names = slot_filling.Names.of([Utterance(("to", "boston", "838"), ("O", "B-toloc.city", "B-time"), "a")])
+    slot_filling.show(Utterance(("to", "taipei", "757"), ("O", "B-toloc.city", "B-time"), "a"), names)
     said = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in said if line.split()[:1] == ["city"]] == [
-        ["city", "taipei", "'taipei'", "never", "seen", "in", "training"]
+    assert [line.split() for line in said if line.split()[:1] == ["toloc.city"]] == [
+        ["toloc.city", "taipei", "destination", "'taipei'", "never", "seen", "in", "training"]
     ]
     assert [line.split() for line in said if line.split()[:1] == ["time"]] == [["time", "757"]]  # 000 was seen
 
@@ -172,7 +173,7 @@ def test_a_slot_counts_where_all_its_words_and_its_name_are_right():
     truth = [utterance("O B-x I-x O B-y"), utterance("B-x O B-unseen", "a#b"), utterance("O", "c")]
     found = [utterance("O B-x I-x O B-x"), utterance("B-x I-x O", "b"), utterance("O", "c")]
     # Of 4 true and 3 found spans one is right: 2 * 1 / (4 + 3).
-    assert slot_filling.score(truth, found) == {
+    assert score(truth, found) == {
         "slots": pytest.approx(200 / 7),
         "intent": pytest.approx(200 / 3),
         "intent, any": 100.0,
@@ -180,11 +181,11 @@ def test_a_slot_counts_where_all_its_words_and_its_name_are_right():
 
 
 def test_a_slot_may_begin_with_i_as_conlleval_has_it():
-    assert slot_filling.score([utterance("O B-x I-x B-x")], [utterance("O I-x I-x B-x")])["slots"] == 100
+    assert score([utterance("O B-x I-x B-x")], [utterance("O I-x I-x B-x")])["slots"] == 100
 
 
 def test_nothing_found_is_zero():
-    assert slot_filling.score([utterance("O B-x")], [utterance("O O")])["slots"] == 0
+    assert score([utterance("O B-x")], [utterance("O O")])["slots"] == 0
 
 
 def test_the_floor_is_the_most_frequent():
@@ -195,7 +196,7 @@ def test_the_floor_is_the_most_frequent():
     ]
     part = [Utterance(("b", "a", "new"), ("B-x", "O", "B-z"), "i"), Utterance(("b",), ("B-x",), "j")]
     # found B-x B-y O, B-x: 2 of 3 found, 2 of 3 true.
-    assert slot_filling.floor(train, part) == {
+    assert floor(train, part) == {
         "slots": pytest.approx(200 / 3),
         "intent": 50.0,
         "intent, any": 50.0,
@@ -206,7 +207,7 @@ def test_published_floor(data_dir):
     if not (data_dir / "atis").is_dir():
         pytest.skip(f"no atis in {data_dir}")
     data = atis.load(data_dir)
-    found = slot_filling.floor([*data.train, *data.valid], data.test)
+    found = floor([*data.train, *data.valid], data.test)
     assert found["intent"] == pytest.approx(70.8, abs=0.05)
     assert found["slots"] == pytest.approx(59.9, abs=1.0)
 
@@ -215,7 +216,7 @@ def test_cities_are_hidden_and_nothing_else():
     given = Utterance(
         ("from", "san", "francisco", "on", "delta"), ("O", "B-c.city_name", "I-c.city_name", "O", "B-a"), "a"
     )
-    (found,) = slot_filling.without_cities([given])
+    (found,) = without_cities([given])
     assert found == given._replace(words=("from", "<unk>", "<unk>", "on", "delta"))
 
 
