@@ -78,7 +78,7 @@ def build(config: Config) -> Classifier:
 
 
 def masked(key: jax.Array, frames: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Of each recording a run of bands and a run of frames silenced, as SpecAugment does (Park et al. 2019): their mean is 0."""
+    """Of each recording a run of bands and a run of frames set to 0, the mean, as SpecAugment does (Park et al. 2019)."""
     time, rows, bands = frames.shape
     keys = jax.random.split(key, 4)
 

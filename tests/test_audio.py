@@ -225,7 +225,7 @@ def test_features_do_not_depend_on_the_gain():
     wave = (tone(0.4)[:, 0] + 0.05 * np.random.default_rng(0).normal(size=3200)).astype(np.float32)
     frames = audio.log_mel(wave)
     np.testing.assert_allclose(audio.log_mel(wave / 8), frames, atol=1e-3)
-    np.testing.assert_allclose(frames.mean(0), 0, atol=1e-4)
+    assert abs(frames.mean()) < 1e-4
 
 
 def test_the_data_set(data_dir):

@@ -108,7 +108,8 @@ def split(recordings: Sequence[Recording], leave_out: str | None = None) -> Part
 def log_mel(samples: np.ndarray) -> np.ndarray:
     """float32 [frames, BANDS]: the energy in mel bands every 10 ms, in tens of dB and at most 80 dB below the loudest.
 
-    Each band is relative to its mean over the recording, which takes away gain and colour of the microphone.
+    Relative to their mean over the recording, which takes away the gain. A mean for each band would take away the vowels too, of
+    recordings as short as these.
     """
     import librosa  # slow to import
 
@@ -116,7 +117,7 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
         y=samples, sr=RATE, n_fft=WINDOW, hop_length=HOP, n_mels=BANDS, pad_mode="constant"
     )
     decibels = librosa.power_to_db(power).T
-    return np.ascontiguousarray((decibels - decibels.mean(0)) / 10, np.float32)
+    return np.ascontiguousarray((decibels - decibels.mean()) / 10, np.float32)
 
 
 def unpack(path: Path) -> list[Recording]:
