@@ -258,7 +258,7 @@ def draw(path: Path, unfold: Any, params: Any, vocabulary: Vocabulary, part: Par
         axes.plot(steps, likely, color="#333333", marker="o", markersize=4, linewidth=1.2)
         axes.axhline(0.5, color="#8c8c8c", linewidth=0.8)
         axes.set_xticks(steps, words, rotation=40, ha="right", rotation_mode="anchor")
-        axes.set(ylim=(0, 1), xlim=(-0.4, len(words) - 0.6))
+        axes.set(ylim=(-0.03, 1.03), xlim=(-0.4, len(words) - 0.6))
         axes.set_title(title, fontsize=9, loc="right", color="#666666")
         axes.spines[["top", "right"]].set_visible(False)
     figure.supylabel("probability of 'positive' after each word", fontsize=10)
