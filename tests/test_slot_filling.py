@@ -74,6 +74,7 @@ def test_a_run_and_a_demo_of_it(folder, tmp_path, capsys):
     result = json.loads((directory / "result.json").read_text())
     assert set(result["metrics"]["test"]) == {"slots", "intent", "intent, any"}
     assert all(0 <= value <= 100 for value in result["metrics"]["test"].values())
+    assert "of the training part" in result["metrics"]
     assert result["floors"]["most frequent, intent"] == pytest.approx(100 / 3)
     assert result["config"]["epochs"] == slot_filling.Config.SMOKE["epochs"]
     for picture in ("curves.png", "sentences.png"):
@@ -93,9 +94,10 @@ def test_a_run_and_a_demo_of_it(folder, tmp_path, capsys):
 def test_a_resumed_run_is_scored_alike(folder, tmp_path):
     """Finished already: nothing is left to train, and the same checkpoint gives the same numbers."""
     out = tmp_path / "run"
-    options = ("--smoke", "--data-dir", folder, "--out", out, "--model", "elman", "--crf")
+    options = ("--smoke", "--data-dir", folder, "--out", out, "--model", "elman", "--crf", "--held-out")
     run(*options)
     first = json.loads((out / "result.json").read_text())["metrics"]
+    assert "held out" in first
     (out / "result.json").unlink()
     run(*options, "--resume")
     assert json.loads((out / "result.json").read_text())["metrics"] == first
