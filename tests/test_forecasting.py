@@ -12,6 +12,7 @@ pytest.importorskip("tyro", reason="the experiments extra is not installed")
 
 import jrnn
 from experiments import forecasting
+from experiments.cells import CELLS
 from experiments.data import forecasting as data
 from experiments.forecasting import MEDIAN, QUANTILES, Forecaster, errors, in_rising_order, pinball
 
@@ -167,3 +168,10 @@ def test_batches_hold_windows_time_first():
         np.testing.assert_allclose(batch.future[0] - batch.past[-1], batch.past[-1] - batch.past[-2], rtol=1e-4)
     whole = forecasting.in_order(windows, 8)
     np.testing.assert_array_equal(np.concatenate([one.past for one in whole], 1), windows.past.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_every_cell_by_name(cell):
+    model = Forecaster(CELLS[cell](8, 8), variables=3, horizon=12, segment=4, dropout=0.5)
+    found = jax.eval_shape(lambda: model.apply(model.init(jax.random.key(0)), PAST, jax.random.key(1)))
+    assert found.shape == (12, 5, 3, len(QUANTILES))
