@@ -12,6 +12,7 @@ pytest.importorskip("tyro", reason="the experiments extra is not installed")
 
 import jrnn
 from experiments import forecasting
+from experiments.cells import CELLS
 from experiments.data import forecasting as data
 from experiments.forecasting import MEDIAN, QUANTILES, Forecaster, errors, in_rising_order, pinball
 
@@ -121,17 +122,18 @@ def test_one_window_by_hand():
     with jax.enable_x64(True):
         p = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), PARAMS)
         past = jnp.asarray(PAST, jnp.float64)
+        found, step = jax.jit(MODEL.apply)(p, past), jax.jit(MODEL.cell.step)
         for variable in range(3):
             xs = past[:, 4, variable] - past[-1, 4, variable]
             state = MODEL.cell.initial_state(p.cell)
             for segment in range(5):
                 z = jnp.maximum(xs[4 * segment : 4 * segment + 4] @ p.w_in + p.b_in, 0)
-                state, _ = MODEL.cell.step(p.cell, state, z)
+                state, _ = step(p.cell, state, z)
             for ahead in range(3):
                 asked = jnp.concatenate([p.place[ahead], p.variable[variable]])
-                rows = (MODEL.cell.step(p.cell, state, asked)[1] @ p.w_out + p.b_out).reshape(4, len(QUANTILES))
-                found = MODEL.apply(p, past)[4 * ahead : 4 * ahead + 4, 4, variable]
-                np.testing.assert_allclose(found, rows + past[-1, 4, variable], rtol=1e-10)
+                rows = (step(p.cell, state, asked)[1] @ p.w_out + p.b_out).reshape(4, len(QUANTILES))
+                part = found[4 * ahead : 4 * ahead + 4, 4, variable]
+                np.testing.assert_allclose(part, rows + past[-1, 4, variable], rtol=1e-10)
 
 
 def test_dropout_only_with_a_key():
@@ -166,3 +168,10 @@ def test_batches_hold_windows_time_first():
         np.testing.assert_allclose(batch.future[0] - batch.past[-1], batch.past[-1] - batch.past[-2], rtol=1e-4)
     whole = forecasting.in_order(windows, 8)
     np.testing.assert_array_equal(np.concatenate([one.past for one in whole], 1), windows.past.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_every_cell_by_name(cell):
+    model = Forecaster(CELLS[cell](8, 8), variables=3, horizon=12, segment=4, dropout=0.5)
+    found = jax.eval_shape(lambda: model.apply(model.init(jax.random.key(0)), PAST, jax.random.key(1)))
+    assert found.shape == (12, 5, 3, len(QUANTILES))
