@@ -19,14 +19,14 @@ from matplotlib.figure import Figure
 
 import jrnn
 from experiments import supervised
-from experiments.cells import CELLS
+from experiments.cells import CELLS, POOLINGS
 from experiments.data import sentences
 from experiments.data.sentences import Part
 from experiments.data.vectors import read_vectors
 from experiments.pictures import save
 from experiments.run import Run, console, explained, open_run, read_config, use_all_cores, write_json
 from experiments.supervised import TrainingConfig, predict, result_metrics
-from jrnn import losses, pooling
+from jrnn import losses
 from jrnn.data import Vocabulary, batch_axes, bucketed
 from jrnn.data.vocabulary import UNKNOWN
 from jrnn.embeddings import Embedding, pretrained
@@ -34,7 +34,6 @@ from jrnn.models import Classifier
 
 NAME = "sentiment"
 VOCABULARY = "vocabulary.json"
-POOLING = {"last": None, "mean": pooling.Mean(), "max": pooling.Max(), "attention": pooling.Attention(64)}
 PUBLISHED = {"mr": 0.759, "sst2": 0.835}
 """Kim's CNN without pretrained vectors as github.com/harvardnlp/sent-conv-torch has it, on `mr` the mean of ten folds."""
 SENTENCES = (
@@ -67,7 +66,7 @@ class Config(TrainingConfig):
     """Size of the vector that stands for a word."""
     vectors: Path | None = None
     """Word vectors to start from, a text file of GloVe or word2vec; --embedding is their size."""
-    pooling: Literal[tuple(POOLING)] = "mean"  # type: ignore[valid-type]
+    pooling: Literal[tuple(POOLINGS)] = "mean"  # type: ignore[valid-type]
     """What the sentence comes to: the last output of each direction, or the mean, maximum or weighted mean of all."""
     dropout: float = 0.5
     """Share of features dropped before and after the recurrent layer, the same at every word of a sentence."""
@@ -115,7 +114,7 @@ def build(config: Config, vocabulary: Vocabulary) -> Classifier:
         layer = jrnn.Bidirectional(layer, jrnn.Recurrent(cell, reverse=True))
     dropout = jrnn.Dropout(config.dropout, variational=True)
     layers = (Embedding(len(vocabulary), config.embedding), dropout, layer, dropout)
-    return Classifier(jrnn.Layered(layers), len(sentences.LABELS), pooling=POOLING[config.pooling])
+    return Classifier(jrnn.Layered(layers), len(sentences.LABELS), pooling=POOLINGS[config.pooling](config.hidden))
 
 
 def start(model: Classifier, config: Config, vocabulary: Vocabulary) -> Any:
