@@ -36,3 +36,25 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def isolated(monkeypatch, tmp_path):
+    """No data folder from the environment, an empty download cache, no network."""
+    pooch = pytest.importorskip("pooch", reason="the experiments extra is not installed")
+
+    def retrieve(url, **_):
+        raise OSError("no network")
+
+    monkeypatch.delenv("JRNN_DATA", raising=False)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+
+
+@pytest.fixture
+def as_a_user(monkeypatch, tmp_path):
+    """JAX's own promotion rules, a fresh folder to work in, no data folder from the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JRNN_DATA", raising=False)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

@@ -15,6 +15,8 @@ import soundfile
 from experiments.data import audio
 from experiments.data.audio import RATE, WINDOW, Recording
 
+pytestmark = pytest.mark.usefixtures("isolated")
+
 
 def tone(seconds=0.3, rate=RATE, hertz=440.0, channels=1):
     wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
@@ -24,18 +26,6 @@ def tone(seconds=0.3, rate=RATE, hertz=440.0, channels=1):
 def whole(wave):
     """As 16-bit integers."""
     return np.round(wave * 32767).astype(np.int16)
-
-
-@pytest.fixture(autouse=True)
-def isolated(monkeypatch, tmp_path):
-    """No folder from the environment, an empty download cache, no network."""
-
-    def retrieve(url, **_):
-        raise OSError("no network")
-
-    monkeypatch.delenv("JRNN_DATA", raising=False)
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
 
 
 @pytest.fixture

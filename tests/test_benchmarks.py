@@ -30,20 +30,12 @@ HAVE = {  # the layers that each library has
 PAIRS = [(name, cell) for name, cells in HAVE.items() for cell in cells]
 
 pytestmark = [
-    pytest.mark.usefixtures("quick_compilation"),
+    pytest.mark.usefixtures("quick_compilation", "as_a_user"),
     pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
     # Of the other libraries themselves, not of how they are used.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def standard(monkeypatch, tmp_path):
-    """As a user runs it: JAX's own promotion rules, which the other libraries need; a fresh folder."""
-    monkeypatch.chdir(tmp_path)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 @functools.cache

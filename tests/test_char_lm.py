@@ -19,6 +19,8 @@ from experiments import char_lm
 from experiments.data import text
 from jrnn.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.usefixtures("as_a_user")
+
 ROOT = Path(__file__).parents[1]
 TINY = [
     "--cell=gru",
@@ -31,14 +33,6 @@ TINY = [
     "--every=4",
 ]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "COLUMNS": "200"}
-
-
-@pytest.fixture(autouse=True)
-def standard(monkeypatch, tmp_path):
-    """As a user runs it: JAX's own promotion rules; run directories under a fresh folder."""
-    monkeypatch.chdir(tmp_path)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import hashlib
 import struct
 
 import numpy as np
-import pooch
 import pytest
 
 pytest.importorskip("sklearn", reason="the experiments extra is not installed")
@@ -13,20 +12,10 @@ pytest.importorskip("sklearn", reason="the experiments extra is not installed")
 from experiments.data import digits
 from experiments.data.digits import Images, load, parse_idx, reading_order, steps
 
+pytestmark = pytest.mark.usefixtures("isolated")
+
 TRAIN, TEST = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
 LABELS = {TRAIN: "train-labels-idx1-ubyte", TEST: "t10k-labels-idx1-ubyte"}
-
-
-@pytest.fixture(autouse=True)
-def isolated(monkeypatch, tmp_path):
-    """No folder from the environment, an empty download cache, no network."""
-
-    def retrieve(url, **_):
-        raise OSError("no network")
-
-    monkeypatch.delenv("JRNN_DATA", raising=False)
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
 
 
 def idx(values):

@@ -21,14 +21,6 @@ PARAMS = MODEL.init(jax.random.key(0))
 PAST = np.random.default_rng(0).normal(size=(20, 5, 3)).astype(np.float32)
 
 
-@pytest.fixture
-def standard(monkeypatch, tmp_path):
-    """As a user runs it: JAX's own promotion rules; run directories under a fresh folder."""
-    monkeypatch.chdir(tmp_path)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
-
-
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """Days of two variables, hour by hour."""
@@ -41,7 +33,7 @@ def table(tmp_path_factory):
 SHORT = ["--lookback", "24", "--horizon", "24", "--segment", "6", "--batch", "64"]
 
 
-@pytest.mark.usefixtures("standard")
+@pytest.mark.usefixtures("as_a_user")
 def test_what_a_run_leaves_behind(table, tmp_path, capsys):
     forecasting.main(["--smoke", "--csv", str(table), "--out", str(tmp_path / "run"), *SHORT])
     found = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -59,7 +51,7 @@ def test_what_a_run_leaves_behind(table, tmp_path, capsys):
     assert f"test MSE {metrics['test']['mse']:.4f}" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("standard")
+@pytest.mark.usefixtures("as_a_user")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -18,6 +18,8 @@ from experiments import pos_tagging, supervised, tagged
 from experiments.data.treebank import PARTS, TAGS, Sentence
 from jrnn.data import bucketed
 
+pytestmark = pytest.mark.usefixtures("as_a_user")
+
 LEXICON = {
     "DET": ["the", "a"],
     "ADJ": ["old", "small", "extraordinarily-tired"],
@@ -47,15 +49,6 @@ def bank(tmp_path_factory):
         unseen = "1\tPeru\t_\tPROPN" + "\t_" * 6 + "\n"
         (folder / f"xx_toy-ud-{part}.conllu").write_text("\n".join(rows + [unseen] * (part == "test")) + "\n")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def standard(monkeypatch, tmp_path):
-    """As a user runs it: JAX's own promotion rules; run directories under a fresh folder; no data but those given."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("JRNN_DATA", raising=False)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 
 import numpy as np
-import pooch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,24 +12,14 @@ from experiments.data import sentences as corpora
 from experiments.data.sentences import FOLDS, Part, Phrase, labelled, load, parse_tree, tokenize
 from experiments.data.vectors import read_vectors
 
+pytestmark = pytest.mark.usefixtures("isolated")
+
 MR = "sentence_classification/rt-polarity.all"
 TREES = {
     "train": "(3 (2 A) (4 (4 good) (2 film)))\n(1 (2 A) (0 (0 bad) (2 film)))\n(2 (2 A) (2 film))\n",
     "dev": "(4 (4 Good) (2 .))\n(2 (2 A) (2 .))\n",
     "test": "(0 (0 Bad) (2 .))\n",
 }
-
-
-@pytest.fixture(autouse=True)
-def isolated(monkeypatch, tmp_path):
-    """No folder from the environment, an empty download cache, no network."""
-
-    def retrieve(url, **_):
-        raise OSError("no network")
-
-    monkeypatch.delenv("JRNN_DATA", raising=False)
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
 
 
 def provide(monkeypatch, folder, name, content, *, compress=False):

@@ -15,17 +15,10 @@ from experiments.run import read_config
 from experiments.sentiment import Config, build, encode, make_loss, make_unfold, naive_bayes, start
 from jrnn.data import Vocabulary, bucketed
 
+pytestmark = pytest.mark.usefixtures("as_a_user")
+
 WORDS = {("", "good"): 1, ("not", "good"): 0, ("", "bad"): 0, ("not", "bad"): 1}
 FILLERS = "the film is a story with some actors and music in it that i saw".split()  # noqa: SIM905
-
-
-@pytest.fixture(autouse=True)
-def standard(monkeypatch, tmp_path):
-    """As a user runs it: JAX's own promotion rules; run directories under a fresh folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("JRNN_DATA", raising=False)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 @pytest.fixture(scope="module")

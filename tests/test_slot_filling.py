@@ -22,15 +22,7 @@ from experiments.slot_scores import floor, score, without_cities
 from jrnn.data import Batch
 from jrnn.data.vocabulary import PADDING, UNKNOWN
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-@pytest.fixture(autouse=True)
-def standard(monkeypatch, tmp_path):
-    """As a user runs it: JAX's own promotion rules; run directories under a fresh folder."""
-    monkeypatch.chdir(tmp_path)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compilation", "as_a_user")
 
 
 # --- a user's runs ----------------------------------------------------------------------------------------------------

@@ -17,15 +17,9 @@ from experiments.cells import CELLS
 from experiments.data import audio
 from experiments.spoken_digits import MASKED_BANDS, MASKED_SHARE, Config, build, examples, masked, unfolding
 
+pytestmark = pytest.mark.usefixtures("as_a_user")
+
 SMALL = Config(layers=1, hidden=6)
-
-
-@pytest.fixture(autouse=True)
-def standard(monkeypatch, tmp_path):
-    """As a user runs it: JAX's own promotion rules; run directories under a fresh folder."""
-    monkeypatch.chdir(tmp_path)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 def sound(digit, seed=0, seconds=0.3):

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from experiments.data import text as corpora
 from experiments.data.text import Text, decode, encode, load, vocabulary
 
+pytestmark = pytest.mark.usefixtures("isolated")
+
 SHAKESPEARE = "tinyshakespeare/input.txt"
 PTB = {"train": " no it was n't \n a b \n", "valid": " a b \n", "test": " b a \n \n"}
 
@@ -28,18 +30,6 @@ def expect(monkeypatch, name, content):
     """Makes `content` what the file `name` ought to hold."""
     file = corpora._FILES[name]._replace(sha256=hashlib.sha256(content).hexdigest())
     monkeypatch.setitem(corpora._FILES, name, file)
-
-
-@pytest.fixture(autouse=True)
-def isolated(monkeypatch, tmp_path):
-    """No folder from the environment, an empty download cache, no network."""
-
-    def retrieve(url, **_):
-        raise OSError("no network")
-
-    monkeypatch.delenv("JRNN_DATA", raising=False)
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
 
 
 # --- the standard library ---------------------------------------------------------------------------------------------

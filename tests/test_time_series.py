@@ -17,15 +17,7 @@ from experiments.cells import POOLINGS
 from experiments.data.series import Part, SeriesSet
 from experiments.time_series import Config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-@pytest.fixture(autouse=True)
-def standard(monkeypatch, tmp_path):
-    """As a user runs it: JAX's own promotion rules; run directories under a fresh folder."""
-    monkeypatch.chdir(tmp_path)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compilation", "as_a_user")
 
 
 def result(out):

@@ -3,13 +3,14 @@
 import gzip
 import hashlib
 
-import pooch
 import pytest
 
 pytest.importorskip("conllu", reason="the experiments extra is not installed")
 
 from experiments.data import treebank
 from experiments.data.treebank import PARTS, TAGS, Sentence, load, most_frequent_tag, parse
+
+pytestmark = pytest.mark.usefixtures("isolated")
 
 
 def row(number, form, tag):
@@ -22,18 +23,6 @@ def sentence(*pairs):
 
 SHE_SLEEPS = sentence(("She", "PRON"), ("sleeps", "VERB"))
 FILES = {part: sentence((part, "NOUN"), (".", "PUNCT")).encode() for part in PARTS}
-
-
-@pytest.fixture(autouse=True)
-def isolated(monkeypatch, tmp_path):
-    """No folder from the environment, an empty download cache, no network."""
-
-    def retrieve(url, **_):
-        raise OSError("no network")
-
-    monkeypatch.delenv("JRNN_DATA", raising=False)
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
 
 
 def test_words_are_the_tokens_with_an_integer_id():
