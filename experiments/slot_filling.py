@@ -1,6 +1,8 @@
 """Slot filling: what each word of a question to an airline means (many to many) and what is wanted (many to one), on ATIS.
 
-By default it trains one encoder of both directions, and `--compare` five side by side. A finished run reads a sentence of yours:
+By default it trains an LSTM of both directions; `--compare` trains four encoders of one direction beside it, which see three words
+ahead. In half of what they are trained on words are hidden or left out (`slot_model.noisy`), so that they tell what a city is for
+by the words around it, even a city that no training sentence names:
 
     python -m experiments.slot_filling demo "arrive Taipei on November 2nd" "leave Taipei on November 2nd"
 """
@@ -151,6 +153,7 @@ def build(config: Config, names: Names) -> SlotFiller:
         jrnn.Layered((dropout, layer, dropout)),
         len(names.slots),
         len(names.intents),
+        summary=both,  # a model of one direction would see all of the utterance ahead
         crf=config.crf,
     )
 
