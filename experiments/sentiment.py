@@ -1,8 +1,18 @@
 """Sentiment: is a sentence about a film positive or negative? Many steps in, one label out.
 
-A recurrent network reads a sentence of review (Movie Reviews, or the Stanford Sentiment Treebank with its phrases) and says how
-likely it is to be positive. `python -m experiments.sentiment score --run DIR "a film that ..."` shows how a finished run's
-opinion of a sentence changes word by word.
+A recurrent network, without pretrained word vectors, reads a sentence of review and says how likely it is to be positive.
+Share right on the test part, seed 0, and what one core of an AMD EPYC takes:
+
+    python -m experiments.sentiment                                             77.1 %  (Movie Reviews, fold 0 of 10)   1 min
+    python -m experiments.sentiment --corpus sst2 --epochs 4 --batch 100        83.9 %  (Stanford Sentiment Treebank)   2 min
+
+Folds 0, 3 and 6 of Movie Reviews come to 77.5 %. Naive Bayes over which words a sentence has, computed by the script, comes to
+77.6 % on the same three and to 82.9 % on the treebank; Kim's convolutional network without pretrained vectors to 75.9 % (mean of
+ten folds) and 83.5 % (github.com/harvardnlp/sent-conv-torch). So on the 8,528 sentences of Movie Reviews the network knows no
+more than counts do, and on the treebank, where it sees every phrase rated, it does.
+
+`python -m experiments.sentiment score --run DIR "a film that ..."` shows how a finished run's opinion of a sentence changes
+word by word.
 """
 
 import dataclasses
