@@ -75,8 +75,6 @@ class Config(supervised.TrainingConfig):
     """Words on either side that are read with each word by a model of one direction; one of both directions reads none."""
     dropout: float = 0.5
     """Share of features dropped before and after the recurrent layer."""
-    summary: bool = True
-    """With both directions: choose a word's slot from the whole utterance too, as its intent is."""
     crf: bool = False
     """Choose the slots of an utterance together, by a conditional random field."""
     intent_weight: float = 10.0
@@ -155,7 +153,6 @@ def build(config: Config, names: Names) -> SlotFiller:
         jrnn.Layered((dropout, layer, dropout)),
         len(names.slots),
         len(names.intents),
-        summary=config.summary and both,  # a model of one direction would see all that is ahead
         crf=config.crf,
     )
 

@@ -29,7 +29,7 @@ class Labelled(NamedTuple):
 class SlotFillerParams(NamedTuple):
     embedding: jrnn.embeddings.EmbeddingParams
     layer: Any  # the encoder's own
-    w_slots: jax.Array  # [encoder's output, slots]; with summary [twice that, slots]
+    w_slots: jax.Array  # [encoder's output, slots]
     b_slots: jax.Array  # [slots]
     crf: Any  # CRFParams, or () without
     pooling: Any  # the pooling's own
@@ -43,8 +43,7 @@ class SlotFiller:
 
     `layer` reads the vectors of each word and of the `window` words on either side (Mesnil et al. 2013), zeros beyond the ends,
     so even a layer of one direction sees `window` words ahead. The intent is chosen from the outputs pooled over the utterance (as
-    in Zhang & Wang 2016), the slots from the output at each word, one by one or together by a CRF; with `summary` also from the
-    pooled outputs, since what a city is depends on what is asked about it (as in Goo et al. 2018, there by a gate).
+    in Zhang & Wang 2016), the slots from the output at each word, one by one or together by a CRF.
     """
 
     embedding: jrnn.Embedding
@@ -53,7 +52,6 @@ class SlotFiller:
     slots: int
     intents: int
     pooling: Pooling = jrnn.pooling.Max()  # noqa: RUF009, frozen
-    summary: bool = False
     crf: bool = False
 
     def init(self, key: jax.Array) -> SlotFillerParams:
@@ -63,7 +61,7 @@ class SlotFiller:
         return SlotFillerParams(
             embedding=self.embedding.init(keys[0]),
             layer=self.layer.init(keys[1]),
-            w_slots=glorot(keys[2], (size * (1 + self.summary), self.slots)),
+            w_slots=glorot(keys[2], (size, self.slots)),
             b_slots=jnp.zeros(self.slots),
             crf=CRF(self.slots).init(keys[3]) if self.crf else (),
             pooling=self.pooling.init(keys[4], size),
@@ -78,8 +76,6 @@ class SlotFiller:
         _, xs = self.embedding.apply(params.embedding, words, lengths=lengths)
         _, ys = self.layer.apply(params.layer, in_context(xs, self.window), lengths=lengths, key=key)
         pooled = self.pooling.apply(params.pooling, ys, real_steps(lengths, None, words.shape))
-        if self.summary:
-            ys = jnp.concatenate([ys, jnp.broadcast_to(pooled[None], ys.shape)], -1)
         return affine(ys, params.w_slots, params.b_slots), affine(pooled, params.w_intent, params.b_intent)
 
     def loss(

@@ -222,7 +222,7 @@ def model(window=2, *, both=False, crf=False):
     layer = jrnn.Recurrent(one)
     if both:
         layer = jrnn.Bidirectional(layer, jrnn.Recurrent(one, reverse=True))
-    return SlotFiller(jrnn.Embedding(9, 3), window, layer, slots=4, intents=3, summary=both, crf=crf)
+    return SlotFiller(jrnn.Embedding(9, 3), window, layer, slots=4, intents=3, crf=crf)
 
 
 def test_context_is_what_stands_around_each_step():
