@@ -3,12 +3,12 @@
 A recurrent network, without pretrained word vectors, reads a sentence of review and says how likely it is to be positive.
 Share right on the test part, and what it takes on two cores:
 
-    python -m experiments.sentiment --fold 0 (to 9)                         76.8 %  (Movie Reviews, mean of the folds)      0.7 min each
-    python -m experiments.sentiment --corpus sst2 --epochs 4 --batch 100    84.8 %  (Stanford Sentiment Treebank, 3 seeds)  1.6 min
+    python -m experiments.sentiment --fold 0 (to 9)                         76.8 %  (Movie Reviews, ten folds)    0.7 min each
+    python -m experiments.sentiment --corpus sst2 --epochs 4 --batch 100    84.8 %  (SST-2, seeds 0, 1, 2)        1.6 min each
 
-Naive Bayes over which words a sentence has, computed by the script, comes to 77.5 % on the same folds and to 82.9 % on the treebank; Kim's convolutional network without pretrained vectors to 75.9 % (mean of
-ten folds) and 83.5 % (github.com/harvardnlp/sent-conv-torch). So on the 8,528 sentences of Movie Reviews the network knows no
-more than counts do, and on the treebank, where it sees every phrase rated, it does.
+Naive Bayes over which words a sentence has, computed by the script, comes to 77.5 % and 82.9 %; a convolutional network without
+pretrained vectors to 75.9 % and 83.5 % (github.com/harvardnlp/sent-conv-torch, after Kim 2014). So on the 8,528 sentences of
+Movie Reviews the network knows no more than counts do; on the treebank, where it sees every phrase rated, it does.
 
 `python -m experiments.sentiment score --run DIR "a film that ..."` shows how a finished run's opinion of a sentence changes
 word by word.

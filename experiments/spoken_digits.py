@@ -2,8 +2,8 @@
 
     python -m experiments.spoken_digits
 
-gets 98.7 to 99.7 % of the official test part right (seeds 0 to 2) in about two minutes on two cores. `--leave-out SPEAKER` asks something harder: whether
-it understands somebody whom it has never heard.
+gets 98.7 to 99.7 % of the official test part right (seeds 0 to 2) in about two minutes on two cores. `--leave-out SPEAKER` asks
+something harder: whether it understands somebody whom it has never heard.
 """
 
 import dataclasses
