@@ -9,7 +9,7 @@ import functools
 import json
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +79,8 @@ class Config(RunConfig):
     """Evaluate, show a sample and save a checkpoint every so many steps."""
     patience: int | None = None
     """Stop after so many evaluations without a new best."""
+
+    SMOKE: ClassVar[dict[str, Any]] = {"hidden": 16, "embedding": 8, "steps": 20, "every": 10}
 
     def __post_init__(self) -> None:
         for name in ("layers", "hidden", "embedding", "batch", "window", "steps", "every", "keep"):
