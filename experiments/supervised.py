@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import grain
 import jax
@@ -38,9 +38,6 @@ class TrainingConfig(RunConfig):
         for name in ("batch", "epochs", "every", "keep"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
-
-
-C = TypeVar("C", bound=TrainingConfig)
 
 
 def adamw(steps: int, learning_rate: float, *, weight_decay: float, clip: float) -> optax.GradientTransformation:

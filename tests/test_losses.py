@@ -63,3 +63,57 @@ def test_bits():
 def test_bad_input(targets, mask, words):
     with pytest.raises(ValueError, match=words):
         losses.cross_entropy(jnp.zeros((3, 5)), targets, mask)
+
+
+MEASURES = {
+    "squared": (losses.squared_error, lambda a, b: (a - b) ** 2),
+    "absolute": (losses.absolute_error, lambda a, b: np.abs(a - b)),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_errors_by_hand(name):
+    measure, by_hand = MEASURES[name]
+    predicted, truth = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
+    mask = np.arange(12).reshape(4, 3) % 5 != 0
+    expected = by_hand(predicted, truth)
+    np.testing.assert_allclose(
+        measure(jnp.asarray(predicted), jnp.asarray(truth), None).value, expected.mean(), rtol=1e-6
+    )
+
+    def masked(predicted):
+        dirty = jnp.where(jnp.asarray(mask), predicted, jnp.full_like(predicted, jnp.nan))
+        return measure(dirty, jnp.asarray(truth), jnp.asarray(mask)).value
+
+    value, gradient = jax.value_and_grad(masked)(jnp.asarray(predicted))
+    np.testing.assert_allclose(value, expected[mask].mean(), rtol=1e-6)
+    assert not gradient[~mask].any()
+    assert gradient[mask].all()
+    half = measure(jnp.zeros(4096, jnp.bfloat16), jnp.ones(4096, jnp.bfloat16), None)
+    assert (half.total, half.total.dtype) == (4096, jnp.float32)
+
+
+def test_accuracy_by_hand():
+    predicted, truth = jnp.array([0, 1, 2, 2, 1]), jnp.array([0, 2, 2, 0, 1])
+    assert tuple(losses.accuracy(predicted, truth, None)) == (3, 5)
+    assert tuple(losses.accuracy(predicted, truth, jnp.array([True, True, False, False, True]))) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: losses.squared_error(jnp.zeros((3, 1)), jnp.zeros(3), None),
+            r"targets is float32\[3\]; expected the shape",
+        ),
+        (
+            lambda: losses.absolute_error(jnp.zeros(3), jnp.zeros(3), jnp.ones(3)),
+            r"mask is float32\[3\]; expected bool\[3\]",
+        ),
+        (lambda: losses.accuracy(jnp.zeros(3, int), jnp.zeros(2, int), None), r"targets is int32\[2\]"),
+        (lambda: losses.accuracy(jnp.zeros(3, int), jnp.zeros(3, int), jnp.ones(2, bool)), r"mask is bool\[2\]"),
+    ],
+)
+def test_bad_measures(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
