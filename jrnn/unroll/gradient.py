@@ -13,6 +13,7 @@ from jax import lax
 
 from ..cell import Cell
 from ..checks import by_rows, positive, select
+from . import hoist
 from .engine import Sequence, Steps, restarted
 
 
@@ -71,7 +72,8 @@ def substitute(
 ) -> tuple[Any, tuple[Any, Any]]:
     """The plain loop: the final state, and after every step the state and what `recur` gave (unread, it is not kept)."""
 
-    def body(state: Any, step: Steps) -> tuple[Any, tuple[Any, Any]]:
+    def body(fixed: Any, state: Any, step: Steps) -> tuple[Any, tuple[Any, Any]]:
+        params, initial = fixed
         state = restarted(state, initial, step)
         r = cell.recur(params, state)
         new = cell.update(params, state, step.z, r)
@@ -79,7 +81,7 @@ def substitute(
         new = lax.optimization_barrier(new if step.real is None else select(step.real, new, state))
         return new, (new, r)
 
-    return lax.scan(body, state, steps, reverse=reverse, unroll=unroll)
+    return hoist.scan(body, (params, initial), state, steps, reverse=reverse, unroll=unroll)
 
 
 def tiled(

@@ -23,6 +23,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from ..cell import Cell
 from ..checks import by_rows, filled, floats, positive, select, vary_alike
+from . import hoist
 from .engine import Sequence, Steps, restarted
 from .gradient import Gradient, projected, substitute, tiled
 
@@ -128,7 +129,7 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
         return first, dz, *jax.tree.map(jnp.subtract, (dr, states), (from_past, from_step))
 
     def solve(_: Any, given: Any) -> Any:
-        def body(ds: Any, at_t: Any) -> tuple[Any, Any]:
+        def body(params: Any, ds: Any, at_t: Any) -> tuple[Any, Any]:
             at, dz, b, c = at_t
             ds = _carried(at.steps, ds)
             dr = jax.tree.map(jnp.add, _dr(cell, params, at, ds), b)
@@ -136,26 +137,36 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
             return ds, (dr, ds)
 
         first, dz, b, c = given
-        return first, dz, *lax.scan(body, first, (at, dz, b, c), reverse=reverse)[1]
+        return first, dz, *hoist.scan(body, params, first, (at, dz, b, c), reverse=reverse)[1]
 
     def transpose_solve(_: Any, g: Any) -> Any:
-        recurrent = _transposed_once(params, rows=math.prod(jax.tree.leaves(state)[0].shape[: axes - 1]))
+        def through_update(params: Any, at: At, new: Any) -> Any:
+            update = functools.partial(_ds, cell, params, at)
+            return jax.linear_transpose(update, floats(at.before), at.steps.z, at.r)(new)
+
+        def through_recur(params: Any, at: At, dr: Any) -> Any:
+            recur = functools.partial(_dr, cell, params, at)
+            return jax.linear_transpose(recur, floats(at.before))(dr)[0]
+
+        _, _, g_r, g_s = g
+        example = hoist.one_step(at)
+        known, to_all = hoist.hoisted(through_update, params, example, hoist.one_step(g_s))
+        weights, to_past = hoist.hoisted(through_recur, params, example, hoist.one_step(g_r))
+        weights = _transposed_once(weights, rows=math.prod(jax.tree.leaves(state)[0].shape[: axes - 1]))
         shared = Shared()
 
         def body(ds: Any, at_t: Any) -> tuple[Any, Any]:
             at, g_r, g_s = at_t
             new = lax.optimization_barrier(jax.tree.map(jnp.add, ds, g_s))
-            update = functools.partial(_ds, cell, params, at)
-            ds, dz, dr = jax.linear_transpose(update, floats(at.before), at.steps.z, at.r)(new)
+            ds, dz, dr = to_all(known, at, new)
             distinct = lax.optimization_barrier(shared.pack((dz, dr)))
             dr = jax.tree.map(jnp.add, shared.unpack(distinct)[1], g_r)
-            (past,) = jax.linear_transpose(functools.partial(_dr, cell, recurrent(), at), floats(at.before))(dr)
+            past = to_past(weights(), at, dr)
             return _carried(at.steps, jax.tree.map(jnp.add, ds, past)), (new, distinct)
 
-        first, g_z, g_r, g_s = g
         zeros = vary_alike(jax.tree.map(jnp.zeros_like, floats(state)), state)[0]
         ds, (states, distinct) = lax.scan(body, zeros, (at, g_r, g_s), reverse=not reverse)
-        return *jax.tree.map(jnp.add, (ds, *shared.unpack(distinct)), (first, g_z, g_r)), states
+        return *jax.tree.map(jnp.add, (ds, *shared.unpack(distinct)), g[:3]), states
 
     given = _all_alike((dstate, dsteps.z, b, c))
     dstates = lax.custom_linear_solve(matvec, given, solve, transpose_solve)[-1]
@@ -217,14 +228,14 @@ class Shared:
         return jax.tree.unflatten(self.structure, [distinct[place] for place in self.places])
 
 
-def _transposed_once(params: Any, rows: int) -> Any:
-    """`params` again, for a loop that multiplies by their transposes: transposed once, before it.
+def _transposed_once(weights: list[jax.Array], rows: int) -> Any:
+    """`weights` again, for a loop that multiplies by their transposes: transposed once, before it.
 
     A product that contracts the weight's last axis is 1.2 to 3 times as slow in a loop; a lone row is the exception.
     """
     if rows == 1:
-        return lambda: params
-    turned = lax.optimization_barrier(jax.tree.map(lambda w: w.swapaxes(-1, -2) if w.ndim > 1 else w, params))
+        return lambda: weights
+    turned = lax.optimization_barrier(jax.tree.map(lambda w: w.swapaxes(-1, -2) if w.ndim > 1 else w, weights))
     return lambda: jax.tree.map(lambda w: w.swapaxes(-1, -2) if w.ndim > 1 else w, turned)
 
 

@@ -1,0 +1,70 @@
+"""What leaves the body of a loop: what depends on the parameters alone, and does not grow."""
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import jaxprs_in_params
+
+import jrnn
+from jrnn.unroll.hoist import hoisted
+
+
+def one_step(cell):
+    def body(params, state, x):
+        state = cell.update(params, state, cell.project(params, x), cell.recur(params, state))
+        return state, cell.readout(params, state, x)
+
+    return body
+
+
+@pytest.mark.parametrize("name", cases.CELLS)
+def test_the_body_without_what_left_it_gives_the_same(name):
+    cell = cases.CELLS[name]
+    params, x = cases.random_params(cell), cases.random_inputs(cell, 5)
+    state = cases.random_state(cell, params, (5,))
+    known, rest = hoisted(one_step(cell), params, state, x)
+    want, got = one_step(cell)(params, state, x), rest(known, state, x)
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    cases.same(cases.floats(got)[0], cases.floats(want)[0], tolerance=1e-6)
+
+
+def in_loops(jaxpr, inside=False):
+    """The equations that a program runs at every step of a loop."""
+    for equation in jaxpr.eqns:
+        if inside:
+            yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from in_loops(inner, inside or equation.primitive.name == "scan")
+
+
+@pytest.mark.parametrize("gradient", [jrnn.LinearSolve(), jrnn.LinearSolve(tile=7), jrnn.Autodiff()], ids=repr)
+def test_columns_of_a_weight_are_cut_out_before_the_loop(gradient):
+    cell = jrnn.GRU(3, 4, reset_after=False)
+
+    def loss(params, xs):
+        return jnp.sum(jrnn.unroll(cell, params, xs, engine=jrnn.Scan(gradient=gradient))[1])
+
+    params, xs = cell.init(jax.random.key(0)), jnp.ones((7, 2, 3))
+    equations = list(in_loops(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(params, xs).jaxpr))
+    assert "tanh" in {equation.primitive.name for equation in equations}
+    cuts = [equation for equation in equations if equation.primitive.name in ("slice", "split", "dynamic_slice")]
+    assert params.w_h.shape not in [equation.invars[0].aval.shape for equation in cuts]
+
+
+def test_what_grows_stays():
+    known, rest = hoisted(lambda b, x: x + jnp.broadcast_to(2 * b, x.shape), jnp.arange(3.0), jnp.ones((5, 3)))
+    assert [a.shape for a in known] == [(3,)]
+    np.testing.assert_array_equal(rest(known, jnp.ones((5, 3))), np.tile([1.0, 3.0, 5.0], (5, 1)))
+
+
+def test_what_is_seen_happens_at_every_step(capfd):
+    def body(w, x):
+        jax.debug.print("seen {}", w)
+        return w * x
+
+    known, rest = hoisted(body, jnp.ones(()), jnp.ones(()))
+    jax.lax.scan(lambda carry, x: (carry, rest(known, x)), 0, jnp.ones(3))
+    jax.effects_barrier()
+    assert capfd.readouterr().out.count("seen 1.0") == 3
