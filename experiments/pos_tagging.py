@@ -79,7 +79,9 @@ class Config(supervised.TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.data and self.treebank:
-            raise ValueError(f"--data is {self.data} and --treebank is {self.treebank}; expected one of them")
+            raise ValueError(
+                f"--data is {self.data} and --treebank is {self.treebank}; expected one: leave the other out"
+            )
         for name in ("hidden", "words", "spelling"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
@@ -92,7 +94,7 @@ class Tag:
     """Tag a sentence of yours."""
 
     sentence: tyro.conf.Positional[str]
-    """The sentence, in the language of the treebank; it is cut into words as HKCanCor has them, or the Penn Treebank."""
+    """The sentence, in the language of the treebank; it is cut at spaces, and as HKCanCor or the Penn Treebank has words."""
     run: Path
     """Run directory of a trained model; its best checkpoint is used."""
 

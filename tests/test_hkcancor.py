@@ -81,6 +81,7 @@ def test_recordings():
 
 def test_what_is_typed_is_cut_and_marked_as_in_the_corpus():
     assert hkcancor.words_of("佢 話\n「唔係」，香港人？") == ["佢", "話", '"', "唔係", '"', ",", "香港人", "?"]
+    assert hkcancor.words_of("聽 陳奕迅 啲 歌") == ["聽", "陳奕迅", "啲", "歌"]  # which it does not find by itself
     assert hkcancor.words_of("佢返office") == ["佢", "返", "office"]
     assert hkcancor.words_of(" \n ") == []
 

@@ -230,7 +230,7 @@ def test_bad_options(bank, tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         pos_tagging.main(["--data", "hkcancor", "--treebank", "mine"])
     assert caught.value.code == 2
-    assert "--data is hkcancor and --treebank is mine; expected one" in " ".join(capsys.readouterr().err.split())
+    assert "--data is hkcancor and --treebank is mine; expected one:" in " ".join(capsys.readouterr().err.split())
     for option, value in {"--spelling": 0, "--unknown": -1}.items():
         with pytest.raises(SystemExit) as caught:
             pos_tagging.main([option, str(value)])

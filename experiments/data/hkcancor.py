@@ -17,6 +17,7 @@ ASCII throughout, is 18 % of the words, as they are counted here and in other tr
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 from experiments.data.treebank import Sentence, Treebank
 
@@ -28,12 +29,14 @@ def load() -> Treebank:
     import pycantonese  # slow to import
     from pycantonese.pos_tagging import hkcancor_to_ud
 
-    corpus = pycantonese.hkcancor()
+    corpus: Any = pycantonese.hkcancor()
     recordings: defaultdict[str, list[Sentence]] = defaultdict(list)
     for path, utterances in sorted(zip(corpus.file_paths, corpus.utterances(by_file=True))):
         for utterance in utterances:
             words = [token.word for token in utterance.tokens]
-            tags = [hkcancor_to_ud(token.pos or token.word) for token in utterance.tokens]  # punctuation is its own tag
+            tags: Any = [
+                hkcancor_to_ud(token.pos or token.word) for token in utterance.tokens
+            ]  # punctuation is its own tag
             recordings[recording(path)].append(Sentence(words, tags))
     parts: dict[str, list[Sentence]] = {"train": [], "dev": [], "test": []}
     for place, name in enumerate(sorted(recordings)):
@@ -51,10 +54,10 @@ def recording(path: str) -> str:
 
 
 def words_of(sentence: str) -> list[str]:
-    """A typed sentence as HKCanCor would have it: cut into words by PyCantonese, with the punctuation of ASCII."""
+    """A typed sentence as HKCanCor would have it: cut at spaces and by PyCantonese, with the punctuation of ASCII."""
     import pycantonese
 
-    return [word for word in pycantonese.segment(sentence.translate(_AS_THERE)) if not word.isspace()]
+    return [word for piece in sentence.translate(_AS_THERE).split() for word in pycantonese.segment(piece)]
 
 
 def jyutping() -> dict[str, str]:
@@ -66,8 +69,9 @@ def jyutping() -> dict[str, str]:
         said = pycantonese.characters_to_jyutping(list(word))
         return "".join(sound if sound and not (c.isascii() or c == "○") else c for c, sound in said)
 
+    tokens: Any = pycantonese.hkcancor().tokens()
     said: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for token in pycantonese.hkcancor().tokens():
+    for token in tokens:
         said[token.word][token.jyutping or token.word] += 1
     commonest = {word: counts.most_common(1)[0][0] for word, counts in said.items()}
     return {word: sound if sound.isascii() else latin(sound) for word, sound in commonest.items()}
