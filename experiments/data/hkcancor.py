@@ -34,9 +34,8 @@ def load() -> Treebank:
     for path, utterances in sorted(zip(corpus.file_paths, corpus.utterances(by_file=True))):
         for utterance in utterances:
             words = [token.word for token in utterance.tokens]
-            tags: Any = [
-                hkcancor_to_ud(token.pos or token.word) for token in utterance.tokens
-            ]  # punctuation is its own tag
+            # Punctuation has no tag of its own.
+            tags = [str(hkcancor_to_ud(token.pos or token.word)) for token in utterance.tokens]
             recordings[recording(path)].append(Sentence(words, tags))
     parts: dict[str, list[Sentence]] = {"train": [], "dev": [], "test": []}
     for place, name in enumerate(sorted(recordings)):
@@ -65,7 +64,7 @@ def jyutping() -> dict[str, str]:
     import pycantonese
 
     def latin(word: str) -> str:
-        """Of call機, a word that is none of Cantonese, the last character too; ○ may be any syllable."""
+        """Of call機, whose sound the corpus does not give, "callgei1"; ○ may be any syllable."""
         said = pycantonese.characters_to_jyutping(list(word))
         return "".join(sound if sound and not (c.isascii() or c == "○") else c for c, sound in said)
 
