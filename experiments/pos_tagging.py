@@ -2,14 +2,14 @@
 
     python -m experiments.pos_tagging
 
-gives NN % of the test words of the Hong Kong Cantonese Corpus the right tag (seeds 0 to 2; NN % of those not seen in training),
-where each word's most frequent tag gives 92.17 %, in NN minutes on one core and without a download. Of UD English EWT,
+gives 95.1 to 95.2 % of the test words of the Hong Kong Cantonese Corpus the right tag (seeds 0 to 2; 66 to 68 % of those not seen
+in training), where each word's most frequent tag gives 92.17 %, in four minutes on one core and without a download.
 
     python -m experiments.pos_tagging --data ewt
 
-it is 95.3 % (80 % of those not seen), where each word's most frequent tag gives 88.06 %; this is the default where a folder of
-data is given. `--treebank FOLDER` takes any other treebank of https://universaldependencies.org. A finished run tags what you
-type in the language that it knows:
+gives 95.3 % of those of UD English EWT theirs (seed 0; 80 % of those not seen), where each word's most frequent tag gives 88.06 %; EWT is the
+default where a folder of data is given. `--treebank FOLDER` takes any other treebank of https://universaldependencies.org. A
+finished run tags what you type in its language:
 
     python -m experiments.pos_tagging tag --run DIR "The old man the boats."
 """
