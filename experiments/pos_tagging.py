@@ -1,8 +1,15 @@
 """Part-of-speech tagging: a tag for each word, by a bidirectional recurrent network over words and their spelling.
 
-`python -m experiments.pos_tagging` gives 95.3 % of the test words of UD English EWT the right tag (seed 0; 80 % of those not seen
-in training), where each word's most frequent tag gives 88.06 %. `--treebank FOLDER` takes any other treebank of
-https://universaldependencies.org. A finished run tags what you type:
+    python -m experiments.pos_tagging
+
+gives 95.1 to 95.2 % of the test words of the Hong Kong Cantonese Corpus the right tag (seeds 0 to 2; 66 to 68 % of those not seen
+in training), where each word's most frequent tag gives 92.17 %, in four minutes on one core and without a download.
+
+    python -m experiments.pos_tagging --data ewt
+
+gives 95.3 % of those of UD English EWT theirs (seed 0; 80 % of those not seen), where each word's most frequent tag gives
+88.06 %. EWT is the default where a folder of data is given. `--treebank FOLDER` takes any other treebank of
+https://universaldependencies.org. A finished run tags what you type in its language:
 
     python -m experiments.pos_tagging tag --run DIR "The old man the boats."
 """
@@ -10,7 +17,7 @@ https://universaldependencies.org. A finished run tags what you type:
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -22,7 +29,8 @@ import tyro
 import jrnn
 from experiments import pictures, supervised, tagged
 from experiments.cells import CELLS
-from experiments.data import treebank
+from experiments.data import hkcancor, treebank
+from experiments.data.files import folder_given
 from experiments.data.treebank import TAGS, Sentence, Treebank
 from experiments.run import Run, console, explained, open_run, read_config, use_all_cores, write_json
 from jrnn.data import Batch, Vocabulary, batch_axes, bucketed
@@ -45,8 +53,10 @@ SPELLED = 14  # characters that are read of a word: of a longer one (0.2 % of EW
 class Config(supervised.TrainingConfig):
     """Train a part-of-speech tagger."""
 
+    data: Literal["hkcancor", "ewt"] | None = None
+    """The Hong Kong Cantonese Corpus, or UD English EWT; by default EWT where a folder of data is given."""
     treebank: Path | None = None
-    """Folder with *-ud-train.conllu, -dev and -test, in place of UD English EWT."""
+    """Folder with *-ud-train.conllu, -dev and -test, in place of --data."""
     cell: Literal[tuple(CELLS)] = "lstm"  # type: ignore[valid-type]
     """The recurrent cell, over words and over characters."""
     hidden: int = 128
@@ -68,6 +78,10 @@ class Config(supervised.TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.data and self.treebank:
+            raise ValueError(
+                f"--data is {self.data} and --treebank is {self.treebank}; expected one: leave the other out"
+            )
         for name in ("hidden", "words", "spelling"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
@@ -80,7 +94,7 @@ class Tag:
     """Tag a sentence of yours."""
 
     sentence: tyro.conf.Positional[str]
-    """The sentence, in the language of the treebank; it is cut into words as the Penn Treebank has them."""
+    """The sentence, in the language of the treebank; it is cut at spaces, and as HKCanCor or the Penn Treebank has words."""
     run: Path
     """Run directory of a trained model; its best checkpoint is used."""
 
@@ -98,6 +112,13 @@ class Example(NamedTuple):
     words: np.ndarray  # int32 [time]
     characters: np.ndarray  # int32 [time, SPELLED]
     tags: np.ndarray  # int32 [time], places in TAGS
+
+
+def resolved(config: Config) -> Config:
+    """With the name of the data that is read, so that --resume and `tag` know it."""
+    if config.data or config.treebank:
+        return config
+    return dataclasses.replace(config, data="ewt" if folder_given(config.data_dir) else "hkcancor")
 
 
 def vocabularies(train: Sequence[Sentence]) -> Vocabularies:
@@ -161,7 +182,8 @@ def make_decode(model: Tagger) -> Callable[[Any, Batch], jax.Array]:
 
 def train(run: Run, config: Config) -> None:
     """Train, evaluate the checkpoint that is best on the dev part on the test part, write result.json and pictures."""
-    bank = treebank.load(config.treebank, data_dir=config.data_dir)
+    cantonese = config.data == "hkcancor"
+    bank = hkcancor.load() if cantonese else treebank.load(config.treebank, data_dir=config.data_dir)
     if config.smoke:
         bank = Treebank(bank.name, *(part[:100] for part in bank[1:]))
     known = vocabularies(bank.train)
@@ -199,10 +221,10 @@ def train(run: Run, config: Config) -> None:
     predicted = {part: predict(params, part) for part in held_out}
     seen = {word for sentence in bank.train for word in sentence.words}
     measured = {part: measure(predicted[part], getattr(bank, part), seen) for part in held_out}
-    metrics = supervised.result_metrics(fitted, **measured, published=[] if config.treebank else PUBLISHED)
+    metrics = supervised.result_metrics(fitted, **measured, published=PUBLISHED if config.data == "ewt" else [])
     path = run.write_result(metrics=metrics, floors=floors, seconds=fitted.seconds)
-    draw(run, bank, predicted["test"])
-    report(measured, floors, target=None if config.treebank or config.smoke else TARGET)
+    draw(run, bank, predicted["test"], said=hkcancor.jyutping() if cantonese else {})
+    report(measured, floors, target=TARGET if config.data == "ewt" and not config.smoke else None)
     console.print(f"{fitted.seconds / 60:.1f} minutes; {path}, with sentences.png and confusion.png beside it")
 
 
@@ -226,16 +248,17 @@ def measure(predicted: Sequence[np.ndarray], part: Sequence[Sentence], seen: set
     }
 
 
-def draw(run: Run, bank: Treebank, predicted: Sequence[np.ndarray]) -> None:
-    """Some of the test sentences with their tags, and which tag was taken for which."""
+def draw(run: Run, bank: Treebank, predicted: Sequence[np.ndarray], said: Mapping[str, str]) -> None:
+    """Some of the test sentences with their tags, and which tag was taken for which; words in `said` as they are there."""
     truth = [TAGS.index(tag) for sentence in bank.test for tag in sentence.tags]
     pictures.confusion(run.directory / "confusion.png", truth, np.concatenate(predicted).tolist(), TAGS)
     lines = [
-        tagged.Line(sentence.words, [TAGS[tag] for tag in tags], sentence.tags)
+        tagged.Line([said.get(word, word) for word in sentence.words], [TAGS[tag] for tag in tags], sentence.tags)
         for sentence, tags in zip(bank.test, predicted)
         if 6 <= len(tags) <= 18
     ]
-    title = f"{bank.name}: test sentences at even distances; red: wrong, with the right tag beneath"
+    name = f"{bank.name} in Jyutping" if said else bank.name
+    title = f"{name}: test sentences at even distances; red: wrong, with the right tag beneath"
     tagged.draw(run.directory / "sentences.png", lines[:: -(-len(lines) // 14)], title)
 
 
@@ -255,7 +278,7 @@ def tag(config: Tag) -> None:
     trained = read_config(config.run, NAME, Config)
     stored = json.loads((config.run / VOCABULARY).read_text())
     known = Vocabularies(*(Vocabulary(tuple(stored[name])) for name in Vocabularies._fields))
-    words = cut(config.sentence)
+    words = (hkcancor.words_of if trained.data == "hkcancor" else cut)(config.sentence)
     if not words:
         raise ValueError("the sentence is empty; expected at least one word to tag")
     model = build(trained, known)
@@ -280,7 +303,9 @@ def main(arguments: list[str] | None = None) -> None:
         return
     use_all_cores()
     with explained():
-        train(*open_run(NAME, Config, arguments))
+        run, config = open_run(NAME, Config, arguments)
+        config = resolved(config)
+        train(dataclasses.replace(run, config=config), config)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from experiments import pos_tagging, supervised, tagged
 from experiments.data.treebank import PARTS, TAGS, Sentence
 from jrnn.data import bucketed
 
-pytestmark = pytest.mark.usefixtures("as_a_user")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "as_a_user")
 
 LEXICON = {
     "DET": ["the", "a"],
@@ -52,11 +52,15 @@ def bank(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(bank, tmp_path_factory):
+def run(bank, tmp_path_factory, quick_compilation):
     out = tmp_path_factory.mktemp("runs") / "run"
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         pos_tagging.main(["--smoke", "--treebank", str(bank), "--out", str(out), "--crf"])
     return out
+
+
+def result(out):
+    return json.loads((out / "result.json").read_text())
 
 
 def fails(capsys, *arguments):
@@ -69,7 +73,7 @@ def fails(capsys, *arguments):
 
 
 def test_what_a_run_leaves_behind(run):
-    found = json.loads((run / "result.json").read_text())
+    found = result(run)
     metrics = found["metrics"]
     assert found["config"]["crf"] is True
     assert metrics["published"] == []  # those are of EWT
@@ -92,6 +96,48 @@ def test_a_finished_run_tags_a_sentence(run, monkeypatch):
     assert words == ["Mary", "ca", "n't", "see", '"', "the", "old", '"', "man", "."]
     assert len(tags) == len(words)
     assert set(tags) <= set(TAGS)
+
+
+def test_the_default_needs_no_download(isolated, tmp_path, monkeypatch, capsys):
+    """A run with neither folder nor network, and what goes on with it, wherever a folder is by then."""
+    pytest.importorskip("pycantonese", reason="the experiments extra is not installed")
+    said = io.StringIO()
+    monkeypatch.setattr(pos_tagging, "console", Console(file=said, width=100))
+    pos_tagging.main(["--smoke", "--out", "run"])
+    found = result(tmp_path / "run")
+    assert found["config"]["data"] == "hkcancor"
+    assert found["metrics"]["published"] == []
+    assert 0.5 < found["floors"]["test"] < 1
+    assert "HKCanCor: 100 train, 100 dev, 100 test sentences" in said.getvalue()
+    assert "target" not in said.getvalue()
+
+    monkeypatch.setenv("JRNN_DATA", "nowhere")
+    assert "--data is ewt (the run has hkcancor)" in fails(capsys, "--resume", "--out", "run", "--data", "ewt")
+    pos_tagging.main(["--resume", "--out", "run"])
+    assert result(tmp_path / "run")["metrics"] == found["metrics"]
+    said.truncate(0)
+    pos_tagging.main(["tag", "--run", "run", "你係香港人？"])
+    assert said.getvalue().strip("\0").splitlines()[0].split() == ["你", "係", "香港人", "?"]
+
+
+def test_a_folder_of_data_means_the_treebank_in_it(isolated, monkeypatch, tmp_path, capsys):
+    assert pos_tagging.resolved(pos_tagging.Config()).data == "hkcancor"
+    assert pos_tagging.resolved(pos_tagging.Config(data="ewt")).data == "ewt"
+    assert pos_tagging.resolved(pos_tagging.Config(treebank=tmp_path)).data is None
+    in_folder = pos_tagging.Config(data_dir=tmp_path)
+    assert pos_tagging.resolved(in_folder).data == "ewt"
+    assert "ud_english_ewt/en_ewt-ud-train.conllu was not found" in fails(capsys, "--data-dir", tmp_path)
+    monkeypatch.setenv("JRNN_DATA", str(tmp_path))
+    assert pos_tagging.resolved(pos_tagging.Config()).data == "ewt"
+    assert pos_tagging.resolved(pos_tagging.Config(data="hkcancor")).data == "hkcancor"
+
+
+def test_published_results_are_those_of_ewt(bank, tmp_path, monkeypatch):
+    """The toy stands for EWT: it is the name of what is read that decides."""
+    toy = pos_tagging.treebank.load(bank)
+    monkeypatch.setattr(pos_tagging.treebank, "load", lambda folder, data_dir: toy)
+    pos_tagging.main(["--smoke", "--data", "ewt", "--out", "run"])
+    assert result(tmp_path / "run")["metrics"]["published"] == pos_tagging.PUBLISHED
 
 
 def test_tags_are_those_of_the_model():
@@ -181,6 +227,10 @@ def test_bad_options(bank, tmp_path, capsys):
     out = tmp_path / "run"
     assert "rate is 2.0" in fails(capsys, "--treebank", bank, "--out", out, "--dropout", 2)
     assert not out.exists()
+    with pytest.raises(SystemExit) as caught:
+        pos_tagging.main(["--data", "hkcancor", "--treebank", "mine"])
+    assert caught.value.code == 2
+    assert "--data is hkcancor and --treebank is mine; expected one:" in " ".join(capsys.readouterr().err.split())
     for option, value in {"--spelling": 0, "--unknown": -1}.items():
         with pytest.raises(SystemExit) as caught:
             pos_tagging.main([option, str(value)])
