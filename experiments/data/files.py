@@ -38,6 +38,11 @@ def read(file: File, data_dir: Path | None = None) -> bytes:
     return _checked(_download(file, folders), file)
 
 
+def folder_given(data_dir: Path | None) -> bool:
+    """Whether the user has named a folder of data, by --data-dir or by the environment variable JRNN_DATA."""
+    return bool(data_dir or os.environ.get("JRNN_DATA"))
+
+
 def unpacked(path: Path) -> bytes:
     """The uncompressed content of a gzip file; ValueError where it is none, or not whole."""
     try:
