@@ -8,7 +8,11 @@ last value is taken off first and put back at the end. Unlike SegRNN, the networ
 
     python -m experiments.forecasting
 
-reaches an MSE of 0.374 and an MAE of 0.397 on ETTh1 (the day before, repeated: 0.512 and 0.433) in about two minutes of one core.
+forecasts the CO2 in the air above Mauna Loa a year ahead from the two years before, week by week, with no download: on the last
+fifth of the years an MSE of 0.0057 to 0.0060 and an MAE of 0.058 to 0.060, which is 0.5 ppm (seeds 0 to 2; the year before and its
+change, repeated: 0.0140 and 0.092; without its change: 0.0471 and 0.196), in about a minute and a half of one core.
+With a data folder, or by `--data etth1`, it forecasts 96 hours of ETTh1 from the 96 before: an MSE of 0.374 and an MAE of 0.397
+(the day before, repeated: 0.512 and 0.433) in about two minutes of one core.
 """
 
 import dataclasses
@@ -25,6 +29,8 @@ import jrnn
 from experiments import pictures
 from experiments.cells import CELLS
 from experiments.data import forecasting as data
+from experiments.data.files import folder_given
+from experiments.data.forecasting import Data
 from experiments.run import Run, console, explained, open_run, use_all_cores
 from experiments.supervised import TrainingConfig, result_metrics, train
 from jrnn import losses
@@ -34,6 +40,7 @@ from jrnn.train import make_evaluate
 NAME = "forecasting"
 QUANTILES = (0.1, 0.5, 0.9)
 MEDIAN = QUANTILES.index(0.5)
+FLOORS = {"the season before, repeated": data.repeated, "the season before and its change, repeated": data.drifted}
 PUBLISHED = {"DLinear": 0.386, "iTransformer": 0.386, "SegRNN": 0.368}  # MSE, ETTh1, look-back 96, horizon 96
 
 
@@ -41,14 +48,16 @@ PUBLISHED = {"DLinear": 0.386, "iTransformer": 0.386, "SegRNN": 0.368}  # MSE, E
 class Config(TrainingConfig):
     """Train a forecaster."""
 
+    data: Data | None = None
+    """The weekly CO2 above Mauna Loa, which needs no download, or ETTh1; by default ETTh1 where a data folder is given."""
     csv: Path | None = None
-    """A csv file in place of ETTh1: a header, times in the first column at equal steps, numbers in all others."""
-    lookback: int = 96
-    """Rows that a forecast is made from."""
-    horizon: int = 96
-    """Rows that are forecast."""
-    segment: int = 24
-    """Rows that the network takes in one step; look-back and horizon are multiples of it."""
+    """A csv file in their place: a header, times in the first column at equal steps, numbers in all others."""
+    lookback: int | None = None
+    """Rows that a forecast is made from; by default 104 of co2 and 96 of others."""
+    horizon: int | None = None
+    """Rows that are forecast; by default 52 of co2 and 96 of others."""
+    segment: int | None = None
+    """Rows that the network takes in one step; look-back and horizon are multiples of it. By default 26 of co2, 24 of others."""
     cell: Literal[tuple(CELLS)] = "gru"  # type: ignore[valid-type]
     """The recurrent cell."""
     hidden: int = 128
@@ -57,8 +66,8 @@ class Config(TrainingConfig):
     """Share of features dropped before the output."""
     batch: int = 256
     """Windows side by side, each with all its variables."""
-    epochs: int = 10
-    """Passes over the training windows."""
+    epochs: int | None = None
+    """Passes over the training windows; by default 100 over co2's 1,215 and 10 over others."""
     learning_rate: float = 0.004
     """Peak of AdamW's learning rate: it rises over the first 2 % of the steps and falls to 0 along a cosine."""
 
@@ -66,13 +75,42 @@ class Config(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.segment < 1 or self.hidden < 2 or self.hidden % 2:
-            raise ValueError(
-                f"--segment is {self.segment} and --hidden {self.hidden}; expected at least 1, and an even number"
-            )
+        if self.data and self.csv:
+            raise ValueError(f"--data is {self.data} and --csv {self.csv}; expected one of them: leave the other out")
+        if self.hidden < 2 or self.hidden % 2:
+            raise ValueError(f"--hidden is {self.hidden}; expected an even number, at least 2")
+        if self.segment is None:
+            return  # `resolved` fills it in, which comes through here again
+        if self.segment < 1:
+            raise ValueError(f"--segment is {self.segment}; expected at least 1")
         for name in ("lookback", "horizon"):
-            if getattr(self, name) < 1 or getattr(self, name) % self.segment:
-                raise ValueError(f"--{name} is {getattr(self, name)}; expected a multiple of --segment, {self.segment}")
+            rows = getattr(self, name)
+            if rows is not None and (rows < 1 or rows % self.segment):
+                raise ValueError(f"--{name} is {rows}; expected a multiple of --segment, {self.segment}")
+
+
+class Task(NamedTuple):
+    """What is forecast from what, and how long that takes to learn; each is an option too."""
+
+    lookback: int
+    horizon: int
+    segment: int
+    epochs: int
+
+
+TASKS = {"co2": Task(lookback=104, horizon=52, segment=26, epochs=100)}
+ANY_OTHER = Task(lookback=96, horizon=96, segment=24, epochs=10)
+
+
+def resolved(config: Config) -> Config:
+    """`config` and, where it leaves that open, which data are read and what suits them."""
+    name = config.data
+    if name is None and config.csv is None:
+        name = "etth1" if folder_given(config.data_dir) else "co2"
+    usual = TASKS.get(name or "", ANY_OTHER)._asdict()
+    return dataclasses.replace(
+        config, data=name, **{key: value for key, value in usual.items() if getattr(config, key) is None}
+    )
 
 
 class Window(NamedTuple):
@@ -174,23 +212,27 @@ def forecast(model: Forecaster, params: Any, windows: data.Windows) -> np.ndarra
 
 
 def experiment(run: Run, config: Config) -> None:
-    """Train, test the best checkpoint, write result.json and the picture."""
-    series = data.load(file=config.csv, data_dir=config.data_dir)
-    parts = {part: data.windows(series, part, lookback=config.lookback, horizon=config.horizon) for part in data.PARTS}
+    """Train by a resolved config, test the best checkpoint, write result.json and the picture."""
+    task = Task(*(getattr(config, name) for name in Task._fields))
+    series = data.load(config.data or "co2", file=config.csv, data_dir=config.data_dir)
+    parts = {part: data.windows(series, part, lookback=task.lookback, horizon=task.horizon) for part in data.PARTS}
     if config.smoke:
         parts = {part: data.Windows(*(field[:512] for field in windows)) for part, windows in parts.items()}
     cell = CELLS[config.cell](config.hidden, config.hidden)
-    model = Forecaster(cell, len(series.columns), config.horizon, config.segment, config.dropout)
+    model = Forecaster(cell, len(series.columns), task.horizon, task.segment, config.dropout)
 
     def squared_error(params: Any, carry: Any, window: Window, key: None) -> tuple[losses.Mean, Any]:
         median = in_rising_order(model, params, window.past)[..., MEDIAN]
         return losses.squared_error(median, window.future, None), carry
 
     evaluate, valid = make_evaluate(squared_error), in_order(parts["valid"])
-    naive = {part: data.repeated(series, windows, config.horizon) for part, windows in parts.items()}
+    naive = {
+        name: {part: floor(series, windows, task.horizon) for part, windows in parts.items()}
+        for name, floor in FLOORS.items()
+    }
     run.start()
     console.print(
-        f"{series.name}: {len(series.columns)} variables, {config.lookback} rows in, {config.horizon} out; windows: "
+        f"{series.name}: {len(series.columns)} variables, {task.lookback} rows in, {task.horizon} out; windows: "
         + ", ".join(f"{len(windows.past):,} {part}" for part, windows in parts.items())
     )
     params, fitted = train(
@@ -203,7 +245,7 @@ def experiment(run: Run, config: Config) -> None:
         evaluate=lambda params: evaluate(params, (), valid),
         unit="pinball loss",
         valid_unit="MSE",
-        floors={"the season before, repeated": errors(naive["valid"], parts["valid"].future)["mse"]},
+        floors={name: errors(found["valid"], parts["valid"].future)["mse"] for name, found in naive.items()},
     )
     found = {part: forecast(model, params, parts[part]) for part in ("valid", "test")}
     report(run, config, series, fitted, parts, found, naive)
@@ -219,8 +261,9 @@ def report(run: Run, config: Config, series: data.Series, fitted: Any, parts: An
     """Errors of the best checkpoint beside the floor; result.json and the picture."""
     truth, quantiles = parts["test"].future, found["test"]
     median = quantiles[..., MEDIAN]
-    test, floor = errors(median, truth), errors(naive["test"], truth)
-    standard = config.csv is None and (config.lookback, config.horizon) == (96, 96) and not config.smoke
+    test = errors(median, truth)
+    below = {name: errors(each["test"], truth) for name, each in naive.items()}
+    standard = config.data == "etth1" and (config.lookback, config.horizon) == (96, 96) and not config.smoke
     metrics = {
         "test": test,
         "valid": errors(found["valid"][..., MEDIAN], parts["valid"].future),
@@ -235,24 +278,25 @@ def report(run: Run, config: Config, series: data.Series, fitted: Any, parts: An
         "windows": {part: len(windows.past) for part, windows in parts.items()},
         "published_mse": PUBLISHED if standard else {},
     }
-    floors = {f"the season before, repeated: {name}": value for name, value in floor.items()}
+    floors = {f"{name}: {unit}": value for name, each in below.items() for unit, value in each.items()}
     path = run.write_result(metrics=result_metrics(fitted, **metrics), floors=floors, seconds=fitted.seconds)
-    draw(run.directory / "forecasts.png", series, parts["test"], quantiles, naive["test"])
+    better = min(naive, key=lambda name: errors(naive[name]["valid"], parts["valid"].future)["mse"])
+    draw(run.directory / "forecasts.png", series, parts["test"], quantiles, {better: naive[better]["test"]})
     console.print(
-        f"test MSE {test['mse']:.4f}, MAE {test['mae']:.4f} over {len(truth):,} windows (standardised by the training rows); the "
-        f"season before, repeated: {floor['mse']:.4f}, {floor['mae']:.4f}"
+        f"test MSE {test['mse']:.4f}, MAE {test['mae']:.4f} over {len(truth):,} windows (standardised by the training rows); "
+        + "; ".join(f"{name}: {each['mse']:.4f}, {each['mae']:.4f}" for name, each in below.items())
         + "".join(f"; {name} {value}" for name, value in metrics["published_mse"].items())
     )
     console.print(f"{fitted.seconds / 60:.1f} minutes; {path}")
 
 
-def draw(path: Path, series: data.Series, windows: data.Windows, quantiles: np.ndarray, naive: np.ndarray) -> None:
-    """Every variable (up to 8), over three windows of the test part, in the units of the file."""
+def draw(path: Path, series: data.Series, windows: data.Windows, quantiles: np.ndarray, naive: Any) -> None:
+    """Every variable (up to 8), over three windows of the test part, in the units of the file; `naive` is a floor by its name."""
     from matplotlib.figure import Figure  # slow to import
 
     names = series.columns[:8]
     shown = [len(windows.past) * place // 6 for place in (1, 3, 5)]
-    figure = Figure(figsize=(12, 1.1 + 1.35 * len(names)), layout="constrained")
+    figure = Figure(figsize=(12, 1.1 + max(1.35 * len(names), 2.7)), layout="constrained")
     grid = figure.subplots(len(names), len(shown), sharex=True, sharey="row", squeeze=False)
     lookback, horizon = windows.past.shape[1], windows.future.shape[1]
     before, after = np.arange(-lookback, 0), np.arange(horizon)
@@ -266,14 +310,16 @@ def draw(path: Path, series: data.Series, windows: data.Windows, quantiles: np.n
         low, middle, high = (units(quantiles[place, :, row, index]) for index in (0, MEDIAN, -1))
         axes.plot(before, units(windows.past[place, :, row]), color="#8c8c8c", linewidth=1)
         axes.plot(after, units(windows.future[place, :, row]), color="black", linewidth=1.2, label="truth")
-        axes.plot(
-            after, units(naive[place, :, row]), color="#d62728", linewidth=0.8, linestyle=":", label="the season before"
-        )
+        for name, floor in naive.items():
+            axes.plot(after, units(floor[place, :, row]), color="#d62728", linewidth=0.8, linestyle=":", label=name)
         axes.fill_between(after, low, high, color="#1f77b4", alpha=0.2, linewidth=0, label="10 to 90 %")
         axes.plot(after, middle, color="#1f77b4", linewidth=1.6, label="forecast")
         axes.axvline(-0.5, color="#8c8c8c", linewidth=0.6)
         if row == 0:
-            axes.set_title(f"from {str(series.times[windows.first[place]]).replace('T', ' ')[:16]}", fontsize=10)
+            axes.set_title(
+                f"from {str(series.times[windows.first[place]]).replace('T', ' ')[:16].removesuffix(' 00:00')}",
+                fontsize=10,
+            )
         if column == 0:
             axes.set_ylabel(names[row])
     for axes in grid[-1]:
@@ -285,7 +331,9 @@ def draw(path: Path, series: data.Series, windows: data.Windows, quantiles: np.n
 def main(arguments: list[str] | None = None) -> None:
     use_all_cores()
     with explained():
-        experiment(*open_run(NAME, Config, sys.argv[1:] if arguments is None else arguments))
+        run, config = open_run(NAME, Config, sys.argv[1:] if arguments is None else arguments)
+        config = resolved(config)
+        experiment(dataclasses.replace(run, config=config), config)
 
 
 if __name__ == "__main__":

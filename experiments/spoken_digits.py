@@ -2,8 +2,10 @@
 
     python -m experiments.spoken_digits
 
-gets 98.7 to 99.7 % of the official test part right (seeds 0 to 2) in about two minutes on two cores. `--leave-out SPEAKER` asks
-something harder: whether it understands somebody whom it has never heard.
+gets 98.7 to 99.3 % of 300 test utterances right (seeds 0 to 2), in about two minutes of one core and with no download: from
+cepstral coefficients, which do not say who speaks, so that every speaker is in each part. With a data folder, or by `--data fsdd`,
+it hears the recordings themselves and gets 98.7 to 99.7 % of the official test part right (seeds 0 to 2) in about two minutes on
+two cores. Then `--leave-out SPEAKER` asks something harder: whether it understands somebody whom it has never heard.
 """
 
 import dataclasses
@@ -19,7 +21,9 @@ import numpy as np
 import jrnn
 from experiments import pictures
 from experiments.cells import CELLS
-from experiments.data import audio
+from experiments.data import audio, speech
+from experiments.data.files import folder_given
+from experiments.data.speech import Data, Speech, Utterance
 from experiments.run import Run, console, explained, open_run, use_all_cores
 from experiments.supervised import TrainingConfig, predict, result_metrics, train
 from jrnn import pooling
@@ -29,11 +33,11 @@ from jrnn.models import Classifier
 from jrnn.train import make_evaluate
 
 NAME = "spoken_digits"
-MASKED_BANDS, MASKED_SHARE = 10, 0.2  # at most, of the bands and of the frames of a recording
+MASKED_FEATURES, MASKED_FRAMES = 0.25, 0.2  # shares, at most, of an utterance
 
 
 class Example(NamedTuple):
-    frames: Any  # float32 [time, BANDS]
+    frames: Any  # float32 [time, features]
     digit: Any  # int32 []
 
 
@@ -41,8 +45,11 @@ class Example(NamedTuple):
 class Config(TrainingConfig):
     """Train a classifier of spoken digits."""
 
+    data: Data | None = None
+    """Cepstral coefficients (mfcc), which need no download but do not say who speaks, or the recordings themselves (fsdd); by
+    default those where a data folder is given or a speaker is left out."""
     recordings: Path | None = None
-    """A folder of WAV files named DIGIT_SPEAKER_NUMBER.wav, in place of the data set."""
+    """A folder of WAV files named DIGIT_SPEAKER_NUMBER.wav, in place of --data."""
     leave_out: str | None = None
     """Test on all recordings of this speaker, and train on none of them."""
     cell: Literal[tuple(CELLS)] = "gru"  # type: ignore[valid-type]
@@ -54,9 +61,9 @@ class Config(TrainingConfig):
     dropout: float = 0.3
     """Share of features dropped after each layer."""
     batch: int = 64
-    """Recordings heard side by side."""
+    """Utterances heard side by side."""
     epochs: int = 20
-    """Passes over the training recordings."""
+    """Passes over the training part."""
     learning_rate: float = 0.005
     """Peak of AdamW's learning rate: it rises over the first 2 % of the steps and falls to 0 along a cosine."""
 
@@ -64,15 +71,41 @@ class Config(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.data and self.recordings:
+            raise ValueError(
+                f"--data is {self.data} and --recordings {self.recordings}; expected one of them: leave the other out"
+            )
+        if self.data == "mfcc" and self.leave_out:
+            raise ValueError(
+                f"--leave-out is {self.leave_out} and --data mfcc, which does not say who speaks: use --data fsdd"
+            )
         for name in ("layers", "hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
 
 
-def build(config: Config) -> Classifier:
-    """Both directions in each layer, dropout, the mean over time."""
+def resolved(config: Config) -> Config:
+    """`config` and, where it leaves that open, which data are read."""
+    if config.data or config.recordings:
+        return config
+    whole = config.leave_out is not None or folder_given(config.data_dir)
+    return dataclasses.replace(config, data="fsdd" if whole else "mfcc")
+
+
+def load(config: Config) -> Speech:
+    """What a resolved config names; of it a little for --smoke."""
+    if config.data == "mfcc":
+        found = speech.mfcc()
+        return found._replace(**{name: part[:60] for name, part in found.parts.items()}) if config.smoke else found
+    recordings = audio.load(folder=config.recordings, data_dir=config.data_dir)
+    if config.smoke:
+        recordings = [one for one in recordings if one.number in (0, 5, 10)]
+    return speech.from_recordings(recordings, config.leave_out)
+
+
+def build(config: Config, size: int) -> Classifier:
+    """Of `size` features a frame: both directions in each layer, dropout, the mean over time."""
     layers: list[jrnn.Layer] = []
-    size = audio.BANDS
     for _ in range(config.layers):
         cell = CELLS[config.cell](size, config.hidden)
         layers += [
@@ -84,8 +117,8 @@ def build(config: Config) -> Classifier:
 
 
 def masked(key: jax.Array, frames: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Of each recording a run of bands and a run of frames set to 0, the mean, as SpecAugment does (Park et al. 2019)."""
-    time, rows, bands = frames.shape
+    """Of each utterance a run of features and a run of frames set to 0, the mean, as SpecAugment does (Park et al. 2019)."""
+    time, rows, features = frames.shape
     keys = jax.random.split(key, 4)
 
     def run(width_key: jax.Array, start_key: jax.Array, size: int, within: jax.Array, most: jax.Array) -> jax.Array:
@@ -96,13 +129,14 @@ def masked(key: jax.Array, frames: jax.Array, lengths: jax.Array) -> jax.Array:
         return (place >= start[None]) & (place < (start + width)[None])
 
     length = lengths.astype(jnp.float32)
-    in_time = run(keys[0], keys[1], time, length, MASKED_SHARE * length)
-    in_bands = run(keys[2], keys[3], bands, jnp.full(rows, float(bands)), jnp.full(rows, float(MASKED_BANDS)))
-    return jnp.where(in_time[:, :, None] | in_bands.T[None], jnp.zeros_like(frames), frames)
+    in_time = run(keys[0], keys[1], time, length, MASKED_FRAMES * length)
+    width = jnp.full(rows, float(features))
+    in_features = run(keys[2], keys[3], features, width, MASKED_FEATURES * width)
+    return jnp.where(in_time[:, :, None] | in_features.T[None], jnp.zeros_like(frames), frames)
 
 
 def make_loss(model: Classifier) -> Any:
-    """Cross-entropy of a batch; in training with runs of frames and bands masked."""
+    """Cross-entropy of a batch; in training with runs of frames and features masked."""
 
     def loss(params: Any, batch: Batch, key: jax.Array | None) -> Mean:
         frames = batch.data.frames
@@ -114,8 +148,8 @@ def make_loss(model: Classifier) -> Any:
     return loss
 
 
-def examples(recordings: Sequence[audio.Recording]) -> list[Example]:
-    return [Example(audio.log_mel(one.samples), np.int32(one.digit)) for one in recordings]
+def examples(utterances: Sequence[Utterance]) -> list[Example]:
+    return [Example(one.frames, np.int32(one.digit)) for one in utterances]
 
 
 def probabilities(model: Classifier, params: Any, found: Sequence[Example]) -> np.ndarray:
@@ -127,36 +161,28 @@ def probabilities(model: Classifier, params: Any, found: Sequence[Example]) -> n
     return np.stack(predict(f, params, bucketed(found, batch=128, shapes=2)))
 
 
-def unfolding(
-    model: Classifier, params: Any, recordings: Sequence[audio.Recording]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each recording the seconds [prefixes] and the probabilities [prefixes, 10] had it ended then: nothing later is known."""
-    ends = [np.arange(audio.WINDOW, len(one.samples) + 1, 2 * audio.HOP) for one in recordings]
-    prefixes = [
-        Example(audio.log_mel(one.samples[:end]), np.int32(one.digit))
-        for one, row in zip(recordings, ends)
-        for end in row
-    ]
-    shares = np.split(probabilities(model, params, prefixes), np.cumsum([len(row) for row in ends])[:-1])
-    return [(row / audio.RATE, share) for row, share in zip(ends, shares, strict=True)]
+def unfolding(model: Classifier, params: Any, utterances: Sequence[Utterance]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each utterance times [beginnings] and the probabilities [beginnings, 10] had it ended then: nothing later is known."""
+    heard = [one.beginnings() for one in utterances]
+    flat = [Example(part.frames, np.int32(one.digit)) for one, parts in zip(utterances, heard) for part in parts]
+    shares = np.split(probabilities(model, params, flat), np.cumsum([len(parts) for parts in heard])[:-1])
+    ends = [np.array([part.end for part in parts]) for parts in heard]
+    return list(zip(ends, shares, strict=True))
 
 
 def experiment(run: Run, config: Config) -> None:
-    """Train, test the best checkpoint, write result.json and the pictures."""
-    recordings = audio.load(folder=config.recordings, data_dir=config.data_dir)
-    if config.smoke:
-        recordings = [one for one in recordings if one.number in (0, 5, 10)]
-    parts = audio.split(recordings, config.leave_out)
-    found = {part: examples(recordings) for part, recordings in parts._asdict().items()}
-    model = build(config)
+    """Train by a resolved config, test the best checkpoint, write result.json and the pictures."""
+    spoken = load(config)
+    found = {part: examples(utterances) for part, utterances in spoken.parts.items()}
+    model = build(config, spoken.train[0].frames.shape[1])
     loss, shapes = make_loss(model), 1 if config.smoke else 4
     axes = batch_axes(found["train"][0])
     evaluate = make_evaluate(lambda params, carry, batch, key: (loss(params, batch, key), carry), batch_axes=axes)
     valid = list(bucketed(found["valid"], batch=100, shapes=shapes))
     run.start()
     console.print(
-        f"{len(parts.train):,} recordings to train on, {len(parts.valid)} to choose by, {len(parts.test)} to test on: "
-        + ("0-4 of each speaker and digit" if config.leave_out is None else f"all of {config.leave_out}'s")
+        f"{config.data or config.recordings}: {len(spoken.train):,} utterances to train on, {len(spoken.valid)} to choose "
+        f"by, {len(spoken.test)} to test on ({spoken.tested_on})"
     )
     params, fitted = train(
         run,
@@ -168,89 +194,89 @@ def experiment(run: Run, config: Config) -> None:
         evaluate=lambda params: evaluate(params, (), valid),
         unit="nats",
     )
-    report(run, config, model, params, fitted, parts, found)
+    report(run, spoken, model, params, fitted, found)
 
 
-def report(run: Run, config: Config, model: Classifier, params: Any, fitted: Any, parts: Any, found: Any) -> None:
-    """Accuracy of the best checkpoint, by part and by speaker; result.json and the pictures."""
-    truth = {part: np.array([one.digit for one in recordings]) for part, recordings in parts._asdict().items()}
+def report(run: Run, spoken: Speech, model: Classifier, params: Any, fitted: Any, found: Any) -> None:
+    """Accuracy of the best checkpoint, by part and by speaker, where they are known; result.json and the pictures."""
+    truth = {part: np.array([one.digit for one in utterances]) for part, utterances in spoken.parts.items()}
     said = {part: probabilities(model, params, found[part]).argmax(-1) for part in ("valid", "test")}
     right = {part: said[part] == truth[part] for part in said}
     of_speaker = {
-        speaker: float(right["test"][[one.speaker == speaker for one in parts.test]].mean())
-        for speaker in sorted({one.speaker for one in parts.test})
+        speaker: float(right["test"][[one.speaker == speaker for one in spoken.test]].mean())
+        for speaker in sorted({one.speaker for one in spoken.test if one.speaker is not None})
     }
-    floor = float(np.bincount(truth["test"]).max() / len(parts.test))
+    floor = float(np.bincount(truth["test"]).max() / len(spoken.test))
     metrics = {
         "accuracy": {part: float(row.mean()) for part, row in right.items()},
         "accuracy_by_speaker": of_speaker,
-        "test": "recordings 0-4 of each speaker and digit"
-        if config.leave_out is None
-        else f"all of {config.leave_out}",
+        "test": spoken.tested_on,
         "recordings": {part: len(row) for part, row in truth.items()},
     }
     path = run.write_result(
         metrics=result_metrics(fitted, **metrics), floors={"most frequent digit": floor}, seconds=fitted.seconds
     )
     pictures.confusion(run.directory / "confusion.png", truth["test"].tolist(), said["test"].tolist(), range(10))
-    draw_unfolding(run.directory / "unfolding.png", model, params, chosen(parts.test, right["test"]))
-    console.print("by speaker: " + ", ".join(f"{name} {share:.1%}" for name, share in of_speaker.items()))
+    draw_unfolding(run.directory / "unfolding.png", model, params, spoken, chosen(spoken.test, right["test"]))
+    if of_speaker:
+        console.print("by speaker: " + ", ".join(f"{name} {share:.1%}" for name, share in of_speaker.items()))
     console.print(
-        f"test accuracy {right['test'].mean():.2%} ({(~right['test']).sum()} of {len(parts.test)} wrong; chosen by "
-        f"{len(parts.valid)} others, {right['valid'].mean():.2%} of them right); the most frequent digit {floor:.0%}"
+        f"test accuracy {right['test'].mean():.2%} ({(~right['test']).sum()} of {len(spoken.test)} wrong; chosen by "
+        f"{len(spoken.valid)} others, {right['valid'].mean():.2%} of them right); the most frequent digit {floor:.0%}"
     )
     console.print(f"{fitted.seconds / 60:.1f} minutes; {path}")
 
 
-def chosen(recordings: Sequence[audio.Recording], right: np.ndarray) -> list[audio.Recording]:
+def chosen(utterances: Sequence[Utterance], right: np.ndarray) -> list[Utterance]:
     """Four to show: digits and speakers all different where they can be, the first mistake (if there is one) last."""
-    shown: list[audio.Recording] = []
-    mistakes = [one for one, good in zip(recordings, right, strict=True) if not good][:1]
+    shown: list[Utterance] = []
+    mistakes = [one for one, good in zip(utterances, right, strict=True) if not good][:1]
+    understood = [one for one, good in zip(utterances, right, strict=True) if good]
     for digit in (7, 6, 0, 3, 9, 1):
-        others = [one for one in recordings if one.digit == digit and one.speaker not in {s.speaker for s in shown}]
-        shown += others[:1]
-    return (shown or list(recordings))[: 4 - len(mistakes)] + mistakes
+        heard = {one.speaker for one in shown} - {None}
+        shown += [one for one in understood if one.digit == digit and one.speaker not in heard][:1]
+    return (shown or list(utterances))[: 4 - len(mistakes)] + mistakes
 
 
-def draw_unfolding(path: Path, model: Classifier, params: Any, recordings: Sequence[audio.Recording]) -> None:
+def draw_unfolding(path: Path, model: Classifier, params: Any, spoken: Speech, utterances: Sequence[Utterance]) -> None:
     """What is heard above, what is made of it so far beneath."""
     from matplotlib.figure import Figure  # slow to import
 
-    figure = Figure(figsize=(3.4 * len(recordings), 5.4), layout="constrained")
-    grid = figure.subplots(2, len(recordings), sharex="col", sharey="row", squeeze=False)
+    figure = Figure(figsize=(3.4 * len(utterances), 5.4), layout="constrained")
+    grid = figure.subplots(2, len(utterances), sharex="col", sharey="row", squeeze=False)
     colours = [f"C{digit}" for digit in range(10)]
-    unfolded = unfolding(model, params, recordings)
-    for (above, below), one, (seconds, shares) in zip(grid.T, recordings, unfolded, strict=True):
-        frames = audio.log_mel(one.samples)
-        end = len(one.samples) / audio.RATE
+    unfolded = unfolding(model, params, utterances)
+    for (above, below), one, (times, shares) in zip(grid.T, utterances, unfolded, strict=True):
         above.imshow(
-            frames.T,
+            one.frames.T,
             origin="lower",
             aspect="auto",
-            extent=(0, end, 0, audio.BANDS),
+            extent=(0, one.length, 0, one.frames.shape[1]),
             cmap="magma",
             interpolation="nearest",
         )
         verdict = int(shares[-1].argmax())
         above.set_title(
-            f"{one.digit}, {one.speaker}" + ("" if verdict == one.digit else f": taken for {verdict}"),
+            f"{one.digit}"
+            + (f", {one.speaker}" if one.speaker else "")
+            + ("" if verdict == one.digit else f": taken for {verdict}"),
             color="black" if verdict == one.digit else "#d62728",
         )
         for digit in range(10):
             share = shares[:, digit]
-            below.plot(seconds, share, color=colours[digit], linewidth=2.4 if digit == one.digit else 1.2)
+            below.plot(times, share, color=colours[digit], linewidth=2.4 if digit == one.digit else 1.2)
             if share.max() > 0.3:
                 peak = int(share.argmax())
                 below.annotate(
                     str(digit),
-                    (seconds[peak], share[peak]),
+                    (times[peak], share[peak]),
                     xytext=(0, 3),
                     textcoords="offset points",
                     color=colours[digit],
                 )
-        below.set(xlabel="seconds", ylim=(0, 1.1), xlim=(0, end))
+        below.set(xlabel=spoken.unit, ylim=(0, 1.1), xlim=(0, one.length))
         below.grid(alpha=0.3)
-    grid[0, 0].set_ylabel("mel band")
+    grid[0, 0].set_ylabel(spoken.feature)
     grid[1, 0].set_ylabel("probability of each digit,\nhad the sound ended here")
     pictures.save(figure, path)
 
@@ -258,7 +284,9 @@ def draw_unfolding(path: Path, model: Classifier, params: Any, recordings: Seque
 def main(arguments: list[str] | None = None) -> None:
     use_all_cores()
     with explained():
-        experiment(*open_run(NAME, Config, sys.argv[1:] if arguments is None else arguments))
+        run, config = open_run(NAME, Config, sys.argv[1:] if arguments is None else arguments)
+        config = resolved(config)
+        experiment(dataclasses.replace(run, config=config), config)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,17 @@ import jrnn
 from experiments import forecasting
 from experiments.cells import CELLS
 from experiments.data import forecasting as data
-from experiments.forecasting import MEDIAN, QUANTILES, Forecaster, errors, in_rising_order, pinball
+from experiments.forecasting import (
+    MEDIAN,
+    QUANTILES,
+    Config,
+    Forecaster,
+    Task,
+    errors,
+    in_rising_order,
+    pinball,
+    resolved,
+)
 
 MODEL = Forecaster(jrnn.GRU(8, 8), variables=3, horizon=12, segment=4, dropout=0.5)
 PARAMS = MODEL.init(jax.random.key(0))
@@ -56,8 +66,10 @@ def test_what_a_run_leaves_behind(table, tmp_path, capsys):
     ("options", "message"),
     [
         (["--csv", "nowhere"], "file nowhere does not exist; expected a csv file"),
-        (["--segment", "0"], "--segment is 0 and --hidden 128; expected at least 1, and an even number"),
-        (["--hidden", "7"], "--hidden 7; expected at least 1, and an even number"),
+        (["--segment", "0"], "--segment is 0; expected at least 1"),
+        (["--hidden", "7"], "--hidden is 7; expected an even number, at least 2"),
+        (["--data", "co2"], "--data is co2 and --csv"),
+        (["--segment", "25"], "--lookback is 96; expected a multiple of --segment, 25"),
         (["--horizon", "100"], "--horizon is 100; expected a multiple of --segment, 24"),
         (["--lookback", "480"], "need 576: use a longer series"),
     ],
@@ -68,6 +80,51 @@ def test_mistakes_leave_no_run_behind(table, tmp_path, capsys, options, message)
     assert caught.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("as_a_user", "isolated")
+def test_without_a_folder_and_a_network(tmp_path):
+    pytest.importorskip("statsmodels", reason="the experiments extra is not installed")
+    out = tmp_path / "run"
+    forecasting.main(["--smoke", "--out", str(out)])
+    found = json.loads((out / "result.json").read_text())
+    assert found["config"]["data"] == "co2"
+    assert [found["config"][name] for name in Task._fields] == [104, 52, 26, 1]  # a pass, as --smoke has it
+    assert found["metrics"]["published_mse"] == {}
+    assert set(found["metrics"]["test_by_variable"]) == {"CO2, ppm"}
+    assert found["floors"]["the season before and its change, repeated: mse"] == pytest.approx(0.0140, abs=5e-5)
+
+
+@pytest.mark.usefixtures("as_a_user", "isolated")
+def test_a_run_goes_on_with_its_own_data(tmp_path, monkeypatch):
+    """Also where a data folder, which is another default, has come up since."""
+    pytest.importorskip("statsmodels", reason="the experiments extra is not installed")
+    out = tmp_path / "run"
+    forecasting.main(["--smoke", "--out", str(out)])
+    before = json.loads((out / "result.json").read_text())["metrics"]
+    monkeypatch.setenv("JRNN_DATA", str(tmp_path))
+    forecasting.main(["--resume", "--out", str(out)])
+    assert json.loads((out / "result.json").read_text())["metrics"] == before
+
+
+def test_which_data_by_default(tmp_path, monkeypatch):
+    monkeypatch.delenv("JRNN_DATA", raising=False)
+    co2, etth1, own = (104, 52, 26, 100), (96, 96, 24, 10), (96, 96, 24, 10)
+
+    def found(**given):
+        config = resolved(Config(**given))
+        return config.data, tuple(getattr(config, name) for name in Task._fields)
+
+    assert found() == ("co2", co2)
+    assert found(data="etth1") == ("etth1", etth1)
+    assert found(data_dir=tmp_path) == ("etth1", etth1)
+    assert found(data_dir=tmp_path, data="co2") == ("co2", co2)
+    assert found(csv=tmp_path / "own.csv") == (None, own)
+    assert found(horizon=26, epochs=3) == ("co2", (104, 26, 26, 3))
+    monkeypatch.setenv("JRNN_DATA", str(tmp_path))
+    assert found() == ("etth1", etth1)
+    assert found(data="co2") == ("co2", co2)
+    assert found(csv=tmp_path / "own.csv") == (None, own)
 
 
 @pytest.mark.parametrize("share", QUANTILES)

