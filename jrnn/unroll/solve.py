@@ -33,10 +33,11 @@ from .gradient import Gradient, projected, substitute, tiled
 class LinearSolve(Gradient):
     """Back-propagation as a linear solve, tile by tile of time, so that a tile's arrays stay in the cache.
 
-    - `tile`: the number of steps in a tile; None: on a CPU as many as keep its z within 1.5 MiB, elsewhere all.
+    - `tile`: the number of steps in a tile; None: all of them, except on a CPU where z is large: then as many as keep its z
+      within 1.5 MiB, or half of what the weights take.
     - `save`: what is kept between the passes. `"gates"`: z, r and the states. `"states"`: the states alone, a seventh
-      to a third of the memory; z and r are computed again by large products. None: on a CPU the gates while z and r take less than
-      32 MiB together, above which fresh memory costs more time than the products; elsewhere the gates.
+      to a third of the memory; z and r are computed again by large products. None: the gates, except on a CPU where the
+      fresh memory that they need would cost more time than the products: many steps of less than about 400 units.
     """
 
     tile: int | None = None
@@ -69,13 +70,24 @@ class LinearSolve(Gradient):
         time = xs.shape[0]
         if jax.default_backend() != "cpu" or not isinstance(time, int):
             return self.tile, self.save != "states"
-        z = jax.tree.leaves(jax.eval_shape(cell.project, params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)))
-        step = max(1, sum(a.size * a.dtype.itemsize for a in z))
-        gates = self.save == "gates" if self.save else 2 * time * step < 2**25
+        z = _bytes(jax.eval_shape(cell.project, params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)))
+        weights = _bytes([w for w in jax.tree.leaves(params) if w.ndim > 1])
+        # A call that takes 32 MiB or more gets them as fresh pages, which cost about 0.2 ns a byte: as much as some 200 FLOP
+        # per byte of z and r. Below that all at once takes four to five times z, and in tiles with the gates kept three times.
+        whole = time * z <= max(6 * 2**20, weights)
+        again = weights * math.prod(xs.shape[1:-1]) / z  # FLOP per byte of z and r, to compute both a second time
+        gates = self.save == "gates" if self.save else whole or 3 * time * z < 2**25 or again > 200
+        if self.tile or (whole and gates):
+            return self.tile, gates
         # Where only the states are kept, the tile itself should not take much either.
-        most = max(8, min(3 * 2**19 // step, time if gates else time // 16))
+        most = max(8, min(max(3 * 2**19, weights // 2) // z, time if gates else time // 16))
         # Rather a little fewer steps than a rest, which would be compiled apart.
-        return self.tile or next((n for n in range(most, most // 2, -1) if time % n == 0), most), gates
+        return next((n for n in range(most, most // 2, -1) if time % n == 0), most), gates
+
+
+def _bytes(tree: Any) -> int:
+    """At least 1."""
+    return max(1, sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(tree)))
 
 
 class Loop(NamedTuple):
