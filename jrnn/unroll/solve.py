@@ -80,7 +80,7 @@ class LinearSolve(Gradient):
         if self.tile or (whole and gates):
             return self.tile, gates
         # Where only the states are kept, the tile itself should not take much either.
-        most = max(8, min(max(3 * 2**19, weights // 2) // z, time if gates else time // 16))
+        most = max(4, min(max(3 * 2**19, weights // 2) // z, time if gates else time // 16))
         # Rather a little fewer steps than a rest, which would be compiled apart.
         return next((n for n in range(most, most // 2, -1) if time % n == 0), most), gates
 
