@@ -23,6 +23,10 @@ TF32 = 1e-2
 """In place of float32's on a GPU, where JAX and cuDNN multiply float32 with 10 bits of mantissa by default."""
 
 
+SETTLE, LONG = 0.005, 0.05
+"""Seconds before a time is taken; a program that takes LONG hides what goes on in them."""
+
+
 class Program(NamedTuple):
     """One peer in one mode, compiled."""
 
@@ -52,24 +56,33 @@ def distance(got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]) -> t
 
 
 def interleave(programs: Mapping[str, Program], *, rounds: int, seconds: float, seed: int) -> dict[str, list[float]]:
-    """Seconds of each program, one call a round, in a new order every round; all are run once before, to warm up.
+    """Seconds of each program, one timed call a round, in a new order every round; all are run once before, to warm up.
 
-    Where `rounds` rounds would take more than `seconds`, there are fewer, but at least five.
+    A short program is called for 5 ms before its time is taken: until then the threads of the library before it may wait in a
+    loop and hold a core (those of PyTorch's OpenMP do for some milliseconds). Where `rounds` rounds would take more than `seconds`,
+    there are fewer, but at least five.
     """
     order = list(programs)
-    before = time.perf_counter()
-    for name in order:
-        programs[name].call()
-    once = max(time.perf_counter() - before, 1e-9)
+    lasts = {name: _timed(programs[name]) for name in order}
+    once = sum(max(last, SETTLE) + last if last < LONG else last for last in lasts.values())
     rng, times = np.random.default_rng(seed), {name: [] for name in order}
     for _ in range(max(min(rounds, int(seconds / once)), min(rounds, 5))):
         rng.shuffle(order)
         for name in order:
-            before = time.perf_counter()
-            out = programs[name].call()
-            times[name].append(time.perf_counter() - before)
-            del out  # not in the time
+            settled = time.perf_counter() + SETTLE
+            while lasts[name] < LONG and time.perf_counter() < settled:
+                programs[name].call()
+            times[name].append(_timed(programs[name]))
     return times
+
+
+def _timed(program: Program) -> float:
+    """Seconds of one call."""
+    before = time.perf_counter()
+    out = program.call()
+    seconds = time.perf_counter() - before
+    del out  # not in the time
+    return seconds
 
 
 def matrix_rates(size: int = 2048, repeats: int = 7) -> dict[str, float]:
