@@ -4,6 +4,7 @@ import os
 import pathlib
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("KERAS_BACKEND", "jax")  # one for all tests of a process: the first import of Keras fixes it
 
 import jax
 import pytest

@@ -40,7 +40,6 @@ def test_the_table_has_every_library():
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_what_others_trained_is_read(row, monkeypatch, tmp_path):
-    monkeypatch.setenv("KERAS_BACKEND", "numpy")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     layer = jrnn.rnn(jrnn.LSTM, input_size=5, hidden_size=10, num_layers=2, bidirectional=True)
     names = {"jax": jax, "jnp": jax.numpy, "interop": interop, "layer": layer, "cell": jrnn.LSTM(5, 10)}

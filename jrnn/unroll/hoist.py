@@ -24,7 +24,7 @@ def hoisted(body: Callable[..., Any], fixed: Any, *examples: Any) -> tuple[list[
     after: list[JaxprEqn] = []
     for equation in jaxpr.eqns:
         reads = [atom for atom in equation.invars if not isinstance(atom, Literal)]
-        leaves = reads and inside.isdisjoint(reads) and _size(equation.outvars) <= _size(reads) and not equation.effects
+        leaves = reads and inside.isdisjoint(reads) and not _grows(equation.outvars, reads) and not equation.effects
         (before if leaves else after).append(equation)
         if not leaves:
             inside.update(equation.outvars)
@@ -54,5 +54,7 @@ def one_step(tree: Any) -> Any:
     return jax.tree.map(lambda a: a[0], tree)
 
 
-def _size(variables: list[Any]) -> int:
-    return sum(variable.aval.size for variable in variables)
+def _grows(made: list[Any], reads: list[Any]) -> bool:
+    """Also where a symbolic dimension, of which the parameters have none, leaves it open."""
+    size = sum(variable.aval.size for variable in made)
+    return not isinstance(size, int) or size > sum(variable.aval.size for variable in reads)

@@ -68,7 +68,7 @@ class LinearSolve(Gradient):
     def _choose(self, cell: Cell, params: Any, xs: jax.Array) -> tuple[int | None, bool]:
         """The steps in a tile (None: all), and whether the gates are kept."""
         time = xs.shape[0]
-        if jax.default_backend() != "cpu" or not isinstance(time, int):
+        if jax.default_backend() != "cpu" or not isinstance(xs.size, int):
             return self.tile, self.save != "states"
         z = _bytes(jax.eval_shape(cell.project, params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)))
         weights = _bytes([w for w in jax.tree.leaves(params) if w.ndim > 1])
