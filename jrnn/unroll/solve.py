@@ -37,7 +37,7 @@ class LinearSolve(Gradient):
       within 1.5 MiB, or half of what the weights take.
     - `save`: what is kept between the passes. `"gates"`: z, r and the states. `"states"`: the states alone, a seventh
       to a third of the memory; z and r are computed again by large products. None: the gates, except on a CPU where the
-      fresh memory that they need would cost more time than the products: many steps of less than about 400 units.
+      fresh memory that they need would cost more time than the products: many steps of less than about 200 units.
     """
 
     tile: int | None = None
@@ -72,11 +72,11 @@ class LinearSolve(Gradient):
             return self.tile, self.save != "states"
         z = _bytes(jax.eval_shape(cell.project, params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)))
         weights = _bytes([w for w in jax.tree.leaves(params) if w.ndim > 1])
-        # A call that takes 32 MiB or more gets them as fresh pages, which cost about 0.2 ns a byte: as much as some 200 FLOP
-        # per byte of z and r. Below that all at once takes four to five times z, and in tiles with the gates kept three times.
+        # A call that takes 32 MiB or more gets them as fresh pages, which cost about as much as 100 FLOP per byte of z and r.
+        # Below that all at once takes four to five times z, and in tiles with the gates kept three times.
         whole = time * z <= max(6 * 2**20, weights)
-        again = weights * math.prod(xs.shape[1:-1]) / z  # FLOP per byte of z and r, to compute both a second time
-        gates = self.save == "gates" if self.save else whole or 3 * time * z < 2**25 or again > 200
+        again = weights / xs.dtype.itemsize * math.prod(xs.shape[1:-1]) / z  # FLOP per byte of z and r, made once more
+        gates = self.save == "gates" if self.save else whole or 3 * time * z < 2**25 or again > 100
         if self.tile or (whole and gates):
             return self.tile, gates
         # Where only the states are kept, the tile itself should not take much either.
