@@ -162,7 +162,7 @@ def probabilities(model: Classifier, params: Any, found: Sequence[Example]) -> n
 
 
 def unfolding(model: Classifier, params: Any, utterances: Sequence[Utterance]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each utterance times [beginnings] and the probabilities [beginnings, 10] had it ended then: nothing later is known."""
+    """Of each utterance times [beginnings] and the probabilities [beginnings, 10] had it ended then."""
     heard = [one.beginnings() for one in utterances]
     flat = [Example(part.frames, np.int32(one.digit)) for one, parts in zip(utterances, heard) for part in parts]
     shares = np.split(probabilities(model, params, flat), np.cumsum([len(parts) for parts in heard])[:-1])

@@ -59,7 +59,7 @@ def interleave(programs: Mapping[str, Program], *, rounds: int, seconds: float, 
     """Seconds of each program, one timed call a round, in a new order every round; all are run once before, to warm up.
 
     A short program is called for 5 ms before its time is taken: until then the threads of the library before it may wait in a
-    loop and hold a core (those of PyTorch's OpenMP do for some milliseconds). Where `rounds` rounds would take more than `seconds`,
+    loop and hold a core, as OpenMP's can. Where `rounds` rounds would take more than `seconds`,
     there are fewer, but at least five.
     """
     order = list(programs)

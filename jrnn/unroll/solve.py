@@ -72,8 +72,9 @@ class LinearSolve(Gradient):
             return self.tile, self.save != "states"
         z = _bytes(jax.eval_shape(cell.project, params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)))
         weights = _bytes([w for w in jax.tree.leaves(params) if w.ndim > 1])
-        # A call that takes 32 MiB or more gets them as fresh pages, which cost about as much as 100 FLOP per byte of z and r.
-        # Below that all at once takes four to five times z, and in tiles with the gates kept three times.
+        # Calls that took 34 MiB were a quarter slower than those of 29: as if they got fresh pages each time. All steps at once
+        # take four to five times z, in tiles with the gates kept three times. Above, keeping the gates was slower than computing
+        # them again at 64 FLOP per byte of z and r, and faster at 128.
         whole = time * z <= max(6 * 2**20, weights)
         again = weights / xs.dtype.itemsize * math.prod(xs.shape[1:-1]) / z  # FLOP per byte of z and r, made once more
         gates = self.save == "gates" if self.save else whole or 3 * time * z < 2**25 or again > 100
