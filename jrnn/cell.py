@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import jax
 
-from .checks import activation, check_input, check_params, check_state, positive
+from .checks import activation, check_input, check_params, check_state, of_dtypes, positive, wide
 
 P = TypeVar("P")
 S = TypeVar("S")
@@ -64,7 +64,10 @@ class Cell(abc.ABC, Generic[P, S]):
 
     @abc.abstractmethod
     def update(self, params: P, state: S, z: Any, r: Any) -> S:
-        """The new state, from the previous one, `z = project(...)` and `r = recur(...)`."""
+        """The new state, from the previous one, `z = project(...)` and `r = recur(...)`.
+
+        Where parameters and states are 16-bit floats, all arguments come as float32, and the new state is rounded.
+        """
 
     @abc.abstractmethod
     def readout(self, params: P, state: S, x: jax.Array) -> jax.Array:
@@ -74,5 +77,10 @@ class Cell(abc.ABC, Generic[P, S]):
         """One time step: `x` [*batch, input_size] -> the new state and y [*batch, output_size]."""
         check_input(self, x, check_params(self, params), "x", time=False)
         check_state(self, params, state, x.shape[:-1])
-        state = self.update(params, state, self.project(params, x), self.recur(params, state))
+        state = updated(self, params, state, self.project(params, x), self.recur(params, state))
         return state, self.readout(params, state, x)
+
+
+def updated(cell: Cell, params: Any, state: Any, z: Any, r: Any) -> Any:
+    """`cell.update`, in float32 where what it is given are 16-bit floats, and the new state rounded to the old one's dtype."""
+    return of_dtypes(cell.update(*wide((params, state, z, r))), state)

@@ -88,6 +88,21 @@ def single(dtype: Any) -> np.dtype:
     return np.promote_types(dtype, np.float32)
 
 
+def is_half(dtype: Any) -> bool:
+    """Whether it is a 16-bit float."""
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize == 2
+
+
+def wide(tree: Any) -> Any:
+    """The same, with 16-bit floats as float32."""
+    return jax.tree.map(lambda a: a.astype(jnp.float32) if is_half(a.dtype) else a, tree)
+
+
+def of_dtypes(tree: Any, examples: Any) -> Any:
+    """The same, in the dtypes of `examples`."""
+    return jax.tree.map(lambda a, to: a if a.dtype == to.dtype else a.astype(to.dtype), tree, examples)
+
+
 def is_key(leaf: Any) -> bool:
     """Whether a leaf holds typed PRNG keys."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -22,10 +22,10 @@ WAYS = {
 }
 
 
-def derivatives(cell, gradient, reverse):
+def derivatives(cell, gradient, reverse, dtype=jnp.float64):
     """Value, gradient, tangent, and a Hessian-vector product, through lengths, resets and both ends of the state."""
     params, xs = random_params(cell), random_inputs(cell, TIME, 4)
-    params, xs, state = cast((params, xs, random_state(cell, params, (4,))), jnp.float64)
+    params, xs, state = cast((params, xs, random_state(cell, params, (4,))), dtype)
     leaves, put_back = floats((params, xs, state))
     marks = {"lengths": jnp.array([7, 4, 0, 1]), "reset": jnp.eye(TIME, 4, k=-2, dtype=bool), "reverse": reverse}
 
@@ -33,7 +33,7 @@ def derivatives(cell, gradient, reverse):
         params, xs, state = put_back(leaves)
         return weighted(jrnn.unroll(cell, params, xs, state, engine=Scan(gradient=gradient), **marks))
 
-    direction = [jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape) for a in leaves]
+    direction = [jnp.cos(jnp.arange(a.size, dtype=float)).astype(a.dtype).reshape(a.shape) for a in leaves]
     value, slope = jax.jvp(loss, (leaves,), (direction,))
     return value, slope, jax.grad(loss)(leaves), jax.jvp(jax.grad(loss), (leaves,), (direction,))[1]
 
@@ -49,6 +49,16 @@ def test_every_way_gives_the_same_derivatives(name, way, reverse):
         compiled = jax.jit(derivatives, static_argnums=(0, 1, 2))
         want = compiled(CELLS[name], Autodiff(), reverse)
         same(compiled(CELLS[name], WAYS[way], reverse), want, 1e-11)
+
+
+@pytest.mark.parametrize("name", ["lstm-projected", "gru-after"])
+@pytest.mark.parametrize("way", ["own-choice", "gates"])
+def test_derivatives_in_16_bits_are_those_in_32_but_for_rounding(name, way):
+    compiled = jax.jit(derivatives, static_argnums=(0, 1, 2, 3))
+    want = compiled(CELLS[name], Autodiff(), False, jnp.float32)
+    got = cast(compiled(CELLS[name], WAYS[way], False, jnp.bfloat16), jnp.float32)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert jnp.linalg.norm(a - b) < 0.1 * jnp.linalg.norm(b)
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

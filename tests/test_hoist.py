@@ -53,6 +53,48 @@ def test_columns_of_a_weight_are_cut_out_before_the_loop(gradient):
     assert params.w_h.shape not in [equation.invars[0].aval.shape for equation in cuts]
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_16_bit_floats_are_not_stacked_as_such(dtype):
+    """XLA's CPU backend may convert the whole stack at every step."""
+    cell = jrnn.LSTM(3, 4)
+    params, xs = cases.cast((cell.init(jax.random.key(0)), jnp.ones((7, 2, 3))), dtype)
+
+    def loss(params, xs):
+        return jnp.sum(jrnn.unroll(cell, params, xs)[1])
+
+    loops = list(scans(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(params, xs).jaxpr))
+    assert len(loops) > 1
+    for loop in loops:
+        stacked = [variable.aval.dtype for variable in loop.outvars[loop.params["num_carry"] :]]
+        assert stacked
+        assert dtype not in stacked
+
+
+def scans(jaxpr):
+    """The loops of a program."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from scans(inner)
+
+
+@pytest.mark.parametrize("name", cases.CELLS)
+def test_a_step_in_16_bits_is_one_in_32_then_rounded(name):
+    cell = cases.CELLS[name]
+    params, x, state = cases.cast(
+        (params := cases.random_params(cell), cases.random_inputs(cell, 5), cases.random_state(cell, params, (5,))),
+        jnp.bfloat16,
+    )
+    z, r = cell.project(params, x), cell.recur(params, state)
+    want = cell.update(*cases.cast((params, state, z, r), jnp.float32))
+    got = jax.jit(lambda: cell.step(params, state, x)[0])()
+    pairs = zip(*(cases.floats(a)[0] for a in (got, want)), strict=True)
+    for a, b in pairs:
+        assert a.dtype == jnp.bfloat16
+        np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=0.02, atol=0.02)
+
+
 def test_what_grows_stays():
     known, rest = hoisted(lambda b, x: x + jnp.broadcast_to(2 * b, x.shape), jnp.arange(3.0), jnp.ones((5, 3)))
     assert [a.shape for a in known] == [(3,)]

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..cell import Cell
-from ..checks import by_rows, positive, select
+from ..cell import Cell, updated
+from ..checks import by_rows, of_dtypes, positive, select, wide
 from . import hoist
 from .engine import Sequence, Steps, restarted
 
@@ -70,18 +70,22 @@ def projected(cell: Cell, params: Any, xs: jax.Array) -> Any:
 def substitute(
     cell: Cell, params: Any, state: Any, initial: Any, steps: Steps, *, reverse: bool, unroll: int
 ) -> tuple[Any, tuple[Any, Any]]:
-    """The plain loop: the final state, and after every step the state and what `recur` gave (unread, it is not kept)."""
+    """The plain loop: the final state, and after every step the state and what `recur` gave (unread, it is not kept).
+
+    16-bit floats are stacked as float32: up to jax 0.10, XLA's CPU backend converts a whole stack of them at every step.
+    """
 
     def body(fixed: Any, state: Any, step: Steps) -> tuple[Any, tuple[Any, Any]]:
         params, initial = fixed
         state = restarted(state, initial, step)
         r = cell.recur(params, state)
-        new = cell.update(params, state, step.z, r)
+        new = updated(cell, params, state, step.z, r)
         # Without the barrier XLA computes the state twice, once for the carry and once for the stacked states.
         new = lax.optimization_barrier(new if step.real is None else select(step.real, new, state))
-        return new, (new, r)
+        return new, wide((new, r))
 
-    return hoist.scan(body, (params, initial), state, steps, reverse=reverse, unroll=unroll)
+    state, stacked = hoist.scan(body, (params, initial), state, steps, reverse=reverse, unroll=unroll)
+    return state, of_dtypes(stacked, (state, jax.eval_shape(cell.recur, params, state)))
 
 
 def tiled(

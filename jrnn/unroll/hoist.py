@@ -5,9 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.core import eval_jaxpr
 from jax.extend.core import JaxprEqn, Literal
+
+from ..checks import is_half
 
 
 def hoisted(body: Callable[..., Any], fixed: Any, *examples: Any) -> tuple[list[Any], Callable[..., Any]]:
@@ -43,15 +46,44 @@ def hoisted(body: Callable[..., Any], fixed: Any, *examples: Any) -> tuple[list[
     return eval_jaxpr(once, jaxpr.consts, *jax.tree.leaves(fixed)), rest
 
 
-def scan(body: Callable[..., Any], fixed: Any, init: Any, xs: Any, **options: Any) -> Any:
-    """`jax.lax.scan` of `body(fixed, carry, x)`."""
+def scan(
+    body: Callable[..., Any], fixed: Any, init: Any, xs: Any, by: Callable[..., Any] = lax.scan, **options: Any
+) -> Any:
+    """`jax.lax.scan`, or what `by` is instead, of `body(fixed, carry, x)`."""
     known, rest = hoisted(body, fixed, init, one_step(xs))
-    return lax.scan(functools.partial(rest, known), init, xs, **options)
+    return by(functools.partial(rest, known), init, xs, **options)
+
+
+def undifferentiated(body: Callable[..., Any], init: Any, xs: Any, **options: Any) -> Any:
+    """`jax.lax.scan` without derivatives, which reads and stacks 16-bit floats as integers.
+
+    XLA's CPU backend up to jax 0.10 converts the whole stack to float32 and back at every step: 24 against 1.1 ms for
+    512 steps of [32, 128] in bfloat16.
+    """
+    given = jax.tree.map(lambda a: a.dtype, xs)
+    made = None
+
+    def step(carry: Any, x: Any) -> Any:
+        nonlocal made
+        carry, y = body(carry, _as_floats(x, given))
+        made = jax.tree.map(lambda a: a.dtype, y)
+        return carry, _as_integers(y)
+
+    carry, ys = lax.scan(step, init, _as_integers(xs), **options)
+    return carry, _as_floats(ys, made)
 
 
 def one_step(tree: Any) -> Any:
     """What one step of a loop reads."""
     return jax.tree.map(lambda a: a[0], tree)
+
+
+def _as_integers(tree: Any) -> Any:
+    return jax.tree.map(lambda a: lax.bitcast_convert_type(a, jnp.uint16) if is_half(a.dtype) else a, tree)
+
+
+def _as_floats(tree: Any, dtypes: Any) -> Any:
+    return jax.tree.map(lambda a, dtype: lax.bitcast_convert_type(a, dtype) if is_half(dtype) else a, tree, dtypes)
 
 
 def _grows(made: list[Any], reads: list[Any]) -> bool:

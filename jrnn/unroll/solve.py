@@ -21,8 +21,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
-from ..cell import Cell
-from ..checks import by_rows, filled, floats, positive, select, vary_alike
+from ..cell import Cell, updated
+from ..checks import by_rows, filled, floats, is_half, positive, select, vary_alike
 from . import hoist
 from .engine import Sequence, Steps, restarted
 from .gradient import Gradient, projected, substitute, tiled
@@ -76,7 +76,7 @@ class LinearSolve(Gradient):
         # take four to five times z, in tiles with the gates kept three times. Above, keeping the gates was slower than computing
         # them again at 64 FLOP per byte of z and r, and faster at 128.
         whole = time * z <= max(6 * 2**20, weights)
-        again = weights / xs.dtype.itemsize * math.prod(xs.shape[1:-1]) / z  # FLOP per byte of z and r, made once more
+        again = weights / _width(xs.dtype) * math.prod(xs.shape[1:-1]) / z  # FLOP per byte of z and r, made once more
         gates = self.save == "gates" if self.save else whole or 3 * time * z < 2**25 or again > 100
         if self.tile or (whole and gates):
             return self.tile, gates
@@ -88,7 +88,12 @@ class LinearSolve(Gradient):
 
 def _bytes(tree: Any) -> int:
     """At least 1."""
-    return max(1, sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(tree)))
+    return max(1, sum(a.size * _width(a.dtype) for a in jax.tree.leaves(tree)))
+
+
+def _width(dtype: Any) -> int:
+    """Bytes; a CPU has 16-bit floats twice, as they are and as the float32 that it computes with."""
+    return dtype.itemsize + 4 * is_half(dtype)
 
 
 class Loop(NamedTuple):
@@ -150,7 +155,7 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
             return ds, (dr, ds)
 
         first, dz, b, c = given
-        return first, dz, *hoist.scan(body, params, first, (at, dz, b, c), reverse=reverse)[1]
+        return first, dz, *hoist.scan(body, params, first, (at, dz, b, c), hoist.undifferentiated, reverse=reverse)[1]
 
     def transpose_solve(_: Any, g: Any) -> Any:
         def through_update(params: Any, at: At, new: Any) -> Any:
@@ -178,7 +183,7 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
             return _carried(at.steps, jax.tree.map(jnp.add, ds, past)), (new, distinct)
 
         zeros = vary_alike(jax.tree.map(jnp.zeros_like, floats(state)), state)[0]
-        ds, (states, distinct) = lax.scan(body, zeros, (at, g_r, g_s), reverse=not reverse)
+        ds, (states, distinct) = hoist.undifferentiated(body, zeros, (at, g_r, g_s), reverse=not reverse)
         return *jax.tree.map(jnp.add, (ds, *shared.unpack(distinct)), g[:3]), states
 
     given = _all_alike((dstate, dsteps.z, b, c))
@@ -187,9 +192,13 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
 
 
 def _all_alike(tangents: Any) -> Any:
-    """The same, but each depends on what any depends on, as `custom_linear_solve` needs it to be transposed; XLA drops it."""
-    any_of = functools.reduce(jnp.add, (jnp.sum(a.astype(float)) for a in jax.tree.leaves(tangents)))
-    return jax.tree.map(lambda a: jnp.where(False, any_of.astype(a.dtype), a), tangents)
+    """The same, but each depends on what any depends on, as `custom_linear_solve` needs it to be transposed; XLA drops it.
+
+    It does so in the default float: XLA's CPU backend would spend seconds on a sum of zeros in a shorter one.
+    """
+    wide = jax.tree.map(lambda a: a.astype(float), tangents)
+    any_of = functools.reduce(jnp.add, map(jnp.sum, jax.tree.leaves(wide)))
+    return jax.tree.map(lambda a, w: jnp.where(False, any_of, w).astype(a.dtype), tangents, wide)
 
 
 def _tangent(a: jax.Array) -> Any:
@@ -213,7 +222,7 @@ def _carried(steps: Steps, ds: Any) -> Any:
 def _update(cell: Cell, params: Any, at: At, values: Any, z: Any, r: Any) -> Any:
     """What of the new state is differentiable, from the same of the old one."""
     before = filled(at.before, values)
-    new = cell.update(params, before, z, r)
+    new = updated(cell, params, before, z, r)
     return floats(new if at.steps.real is None else select(at.steps.real, new, before))
 
 
