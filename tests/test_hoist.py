@@ -70,6 +70,19 @@ def test_16_bit_floats_are_not_stacked_as_such(dtype):
         assert dtype not in stacked
 
 
+def test_products_of_16_bit_floats_in_a_loop_are_summed_in_32():
+    cell = jrnn.GRU(3, 4, reset_after=False)
+    params, xs = cases.cast((cell.init(jax.random.key(0)), jnp.ones((7, 2, 3))), jnp.bfloat16)
+
+    def loss(params, xs):
+        return jnp.sum(jrnn.unroll(cell, params, xs)[1])
+
+    equations = list(in_loops(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(params, xs).jaxpr))
+    products = [equation for equation in equations if equation.primitive.name == "dot_general"]
+    assert len(products) > 2
+    assert {equation.outvars[0].aval.dtype for equation in products} == {jnp.dtype(jnp.float32)}
+
+
 def scans(jaxpr):
     """The loops of a program."""
     for equation in jaxpr.eqns:

@@ -64,7 +64,9 @@ class Checkpointed(Gradient):
 
 def projected(cell: Cell, params: Any, xs: jax.Array) -> Any:
     """z at all times."""
-    return by_rows(functools.partial(cell.project, params), xs.ndim - 1, xs)
+    return hoist.accumulated(
+        lambda params, xs: by_rows(functools.partial(cell.project, params), xs.ndim - 1, xs), params, xs
+    )
 
 
 def substitute(

@@ -40,7 +40,7 @@ def hoisted(body: Callable[..., Any], fixed: Any, *examples: Any) -> tuple[list[
     each = jaxpr.jaxpr.replace(invars=[*crossing, *variables[given:]], eqns=after)
 
     def rest(known: list[Any], *arguments: Any) -> Any:
-        values = eval_jaxpr(each, jaxpr.consts, *known, *jax.tree.leaves(arguments))
+        values = _evaluated(each, jaxpr.consts, [*known, *jax.tree.leaves(arguments)])
         return jax.tree.unflatten(jax.tree.structure(shapes), values)
 
     return eval_jaxpr(once, jaxpr.consts, *jax.tree.leaves(fixed)), rest
@@ -71,6 +71,47 @@ def undifferentiated(body: Callable[..., Any], init: Any, xs: Any, **options: An
 
     carry, ys = lax.scan(step, init, _as_integers(xs), **options)
     return carry, _as_floats(ys, made)
+
+
+def accumulated(f: Callable[..., Any], *arguments: Any) -> Any:
+    """`f(*arguments)`, where the sums in products of 16-bit floats are kept in float32 and then rounded.
+
+    Up to jax 0.10, XLA's CPU backend converts what it multiplies to float32 otherwise: 190 against 410 GFLOP/s.
+    """
+    if not any(is_half(a.dtype) for a in jax.tree.leaves(arguments)):
+        return f(*arguments)
+    jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(*arguments)
+    values = _evaluated(jaxpr.jaxpr, jaxpr.consts, jax.tree.leaves(arguments))
+    return jax.tree.unflatten(jax.tree.structure(shapes), values)
+
+
+def _evaluated(jaxpr: Any, consts: list[Any], arguments: list[Any]) -> list[Any]:
+    """What the program computes, with products as `accumulated` has them."""
+    if not any(map(_is_half_product, jaxpr.eqns)):
+        return eval_jaxpr(jaxpr, consts, *arguments)
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
+
+    def value(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        reads = list({atom: None for atom in equation.invars if not isinstance(atom, Literal)})
+        if _is_half_product(equation):
+            wide = lax.dot_general(
+                *map(value, equation.invars), **equation.params | {"preferred_element_type": jnp.dtype(jnp.float32)}
+            )
+            made = [wide.astype(equation.outvars[0].aval.dtype)]
+        else:
+            alone = jaxpr.replace(constvars=[], invars=reads, outvars=equation.outvars, eqns=[equation])
+            made = eval_jaxpr(alone, [], *map(value, reads))
+        values.update(zip(equation.outvars, made, strict=True))
+    return [value(atom) for atom in jaxpr.outvars]
+
+
+def _is_half_product(equation: Any) -> bool:
+    return equation.primitive is lax.dot_general_p and all(
+        is_half(variable.aval.dtype) for variable in (*equation.invars, *equation.outvars)
+    )
 
 
 def one_step(tree: Any) -> Any:
