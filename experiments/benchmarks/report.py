@@ -194,6 +194,7 @@ def whole_grid(result: Result) -> Iterator[str]:
         header = ["H", "B", "T", "jrnn ms", "rate", "sharded ms", "rate", *names, "PyTorch / sharded", *engines]
         header += ["MiB jrnn", "MiB flax-nnx", "compile jrnn", "compile flax-nnx"]
         yield from ("", f"### {cell}, {mode}, {dtype}", "")
+        points = sorted(points, key=lambda point: (point["hidden"], point["batch"], point["time"]))
         yield from table(header, [grid_row(point, names, engines, result["rates"]) for point in points])
 
 

@@ -13,7 +13,7 @@ from jax import lax
 
 from ..cell import Cell, updated
 from ..checks import by_rows, of_dtypes, positive, select, wide
-from . import hoist
+from . import loops
 from .engine import Sequence, Steps, restarted
 
 
@@ -64,7 +64,7 @@ class Checkpointed(Gradient):
 
 def projected(cell: Cell, params: Any, xs: jax.Array) -> Any:
     """z at all times."""
-    return hoist.accumulated(
+    return loops.accumulated(
         lambda params, xs: by_rows(functools.partial(cell.project, params), xs.ndim - 1, xs), params, xs
     )
 
@@ -86,7 +86,7 @@ def substitute(
         new = lax.optimization_barrier(new if step.real is None else select(step.real, new, state))
         return new, wide((new, r))
 
-    state, stacked = hoist.scan(body, (params, initial), state, steps, reverse=reverse, unroll=unroll)
+    state, stacked = loops.scan(body, (params, initial), state, steps, reverse=reverse, unroll=unroll)
     return state, of_dtypes(stacked, (state, jax.eval_shape(cell.recur, params, state)))
 
 

@@ -23,7 +23,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from ..cell import Cell, updated
 from ..checks import by_rows, filled, floats, is_half, positive, select, vary_alike
-from . import hoist
+from . import loops
 from .engine import Sequence, Steps, restarted
 from .gradient import Gradient, projected, substitute, tiled
 
@@ -155,7 +155,7 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
             return ds, (dr, ds)
 
         first, dz, b, c = given
-        return first, dz, *hoist.scan(body, params, first, (at, dz, b, c), hoist.undifferentiated, reverse=reverse)[1]
+        return first, dz, *loops.scan(body, params, first, (at, dz, b, c), loops.undifferentiated, reverse=reverse)[1]
 
     def transpose_solve(_: Any, g: Any) -> Any:
         def through_update(params: Any, at: At, new: Any) -> Any:
@@ -167,9 +167,9 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
             return jax.linear_transpose(recur, floats(at.before))(dr)[0]
 
         _, _, g_r, g_s = g
-        example = hoist.one_step(at)
-        known, to_all = hoist.hoisted(through_update, params, example, hoist.one_step(g_s))
-        weights, to_past = hoist.hoisted(through_recur, params, example, hoist.one_step(g_r))
+        example = loops.one_step(at)
+        known, to_all = loops.hoisted(through_update, params, example, loops.one_step(g_s))
+        weights, to_past = loops.hoisted(through_recur, params, example, loops.one_step(g_r))
         weights = _transposed_once(weights, rows=math.prod(jax.tree.leaves(state)[0].shape[: axes - 1]))
         shared = Shared()
 
@@ -183,7 +183,7 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
             return _carried(at.steps, jax.tree.map(jnp.add, ds, past)), (new, distinct)
 
         zeros = vary_alike(jax.tree.map(jnp.zeros_like, floats(state)), state)[0]
-        ds, (states, distinct) = hoist.undifferentiated(body, zeros, (at, g_r, g_s), reverse=not reverse)
+        ds, (states, distinct) = loops.undifferentiated(body, zeros, (at, g_r, g_s), reverse=not reverse)
         return *jax.tree.map(jnp.add, (ds, *shared.unpack(distinct)), g[:3]), states
 
     given = _all_alike((dstate, dsteps.z, b, c))

@@ -1,4 +1,4 @@
-"""What leaves the body of a loop: what depends on the parameters alone, and does not grow."""
+"""What leaves the body of a loop (what depends on the parameters alone, and does not grow), and 16-bit floats in it."""
 
 import cases
 import jax
@@ -8,7 +8,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 import jrnn
-from jrnn.unroll.hoist import hoisted
+from jrnn.unroll.loops import hoisted
 
 
 def one_step(cell):
