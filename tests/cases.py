@@ -41,6 +41,11 @@ LAYERS: dict[str, jrnn.Layer] = {
     "bidirectional": jrnn.Bidirectional(
         jrnn.Recurrent(jrnn.GRU(INPUT, HIDDEN)), jrnn.Recurrent(jrnn.Elman(INPUT, 2), reverse=True)
     ),
+    "bidirectional-one-loop": jrnn.Bidirectional(
+        jrnn.Recurrent(jrnn.CTRNN(INPUT, HIDDEN, tau=3.0, noise=0.3)),
+        jrnn.Recurrent(jrnn.CTRNN(INPUT, HIDDEN, tau=3.0, noise=0.3), reverse=True),
+        one_loop=True,
+    ),
     "layered": jrnn.Layered(
         (jrnn.Recurrent(jrnn.CTRNN(INPUT, HIDDEN, noise=0.2)), jrnn.Recurrent(jrnn.GRU(HIDDEN, 2)))
     ),
@@ -55,7 +60,7 @@ LAYERS: dict[str, jrnn.Layer] = {
 
 ALL = CELLS | LAYERS
 
-CANNOT_STREAM = ("reverse", "bidirectional", "rnn-gru-both-ways")
+CANNOT_STREAM = ("reverse", "bidirectional", "bidirectional-one-loop", "rnn-gru-both-ways")
 
 
 def key(seed: int) -> jax.Array:

@@ -141,6 +141,16 @@ LAYERS = {
         ValueError,
         ["forward takes 3 features", "backward 5", "same"],
     ),
+    "both-one-loop": (
+        lambda: jrnn.Bidirectional(jrnn.Recurrent(CELL), jrnn.Recurrent(OTHER, reverse=True), one_loop=True),
+        ValueError,
+        ["one_loop is True", "reverse=True", "one_loop=None"],
+    ),
+    "both-one-loop-option": (
+        lambda: jrnn.Bidirectional(jrnn.Recurrent(CELL), jrnn.Recurrent(CELL, reverse=True), one_loop="yes"),
+        ValueError,
+        ["one_loop is 'yes'", "True, False or None"],
+    ),
     "both-params": (lambda: BOTH.apply(GRU_PARAMS, XS), TypeError, ["params is a GRUParams", "Directions"]),
     "both-state": (
         lambda: BOTH.apply(BOTH.init(key(0)), XS, OTHER.initial_state(GRU_PARAMS, (2,))),

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import key, normal, random_inputs, random_params, same, step
+from cases import key, normal, random_inputs, random_params, random_state, same, step
 
 import jrnn
 
@@ -80,6 +80,28 @@ def test_bidirectional_is_both_directions_side_by_side():
     same((state.forward, ys[..., :4]), forward)
     same((state.backward, ys[..., 4:]), backward)
     assert layer.output_size == 6
+
+
+@pytest.mark.parametrize(("one_loop", "loops"), [(True, 1), (False, 2)])
+def test_both_directions_take_as_many_loops_as_asked(one_loop, loops):
+    cell = jrnn.GRU(3, 4)
+    layer = jrnn.Bidirectional(jrnn.Recurrent(cell), jrnn.Recurrent(cell, reverse=True), one_loop=one_loop)
+    params, xs = random_params(layer), random_inputs(layer, 5, 2)
+    compiled = jax.jit(layer.apply).lower(params, xs).compile().as_text()
+    assert compiled.count(" while(") == loops
+
+
+def test_a_state_for_one_direction_alone_may_be_given():
+    cell = jrnn.GRU(3, 4)
+    params = random_params(jrnn.Bidirectional(jrnn.Recurrent(cell), jrnn.Recurrent(cell, reverse=True)))
+    xs, state = random_inputs(cell, 5, 2), random_state(cell, params.forward, (2,))
+    first, second = (
+        jrnn.Bidirectional(jrnn.Recurrent(cell), jrnn.Recurrent(cell, reverse=True), one_loop=one_loop).apply(
+            params, xs, jrnn.layers.Directions(forward=state, backward=None)
+        )
+        for one_loop in (True, False)
+    )
+    same(first, second)
 
 
 def test_a_stack_is_its_layers_in_turn():

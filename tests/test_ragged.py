@@ -18,6 +18,8 @@ each_cell = pytest.mark.parametrize("cell", SOME.values(), ids=SOME)
 # unroll turns lengths and mask into one array before it meets any cell.
 one_cell = pytest.mark.parametrize("cell", [CELLS["gru-after"]], ids=["gru-after"])
 
+last = jax.jit(lambda layer, *arguments, **marks: layer.last(*arguments, **marks), static_argnums=0)
+
 
 @st.composite
 def ragged(draw, resets: bool = False):
@@ -180,3 +182,21 @@ def test_gradients_stop_at_the_start_of_a_document():
     slope = jax.jit(jax.grad(lambda xs: jnp.sum(run(cell, params, xs, reset=reset)[1][3:])))(xs)
     assert not np.any(slope[:3])
     assert np.all(np.any(slope[3:], -1))
+
+
+@each_cell
+@given(case=ragged(resets=True), continued=st.booleans())
+def test_both_directions_in_one_loop_are_two_loops(cell, case, continued):
+    """Noise included: each direction has its own keys."""
+    mask, reset, noisy = case
+    one, two = (
+        jrnn.Bidirectional(jrnn.Recurrent(cell), jrnn.Recurrent(cell, reverse=True), one_loop=one)
+        for one in (True, False)
+    )
+    params, xs = random_params(one), random_inputs(one, *mask.shape)
+    state = random_state(one, params, mask.shape[1:], noise=noisy) if continued else None
+    marks = {"mask": mask, "reset": reset, "key": key(1) if noisy and not continued else None}
+    got, want = (run(layer, params, xs, state, **marks) for layer in (one, two))
+    same(got, want)
+    got, want = (last(layer, params, xs, state, **marks) for layer in (one, two))
+    same(got, want)
