@@ -8,7 +8,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 import jrnn
-from jrnn.unroll.loops import hoisted
+from jrnn.unroll.loops import hoisted, products
 
 
 def one_step(cell):
@@ -51,6 +51,29 @@ def test_columns_of_a_weight_are_cut_out_before_the_loop(gradient):
     assert "tanh" in {equation.primitive.name for equation in equations}
     cuts = [equation for equation in equations if equation.primitive.name in ("slice", "split", "dynamic_slice")]
     assert params.w_h.shape not in [equation.invars[0].aval.shape for equation in cuts]
+
+
+@pytest.mark.parametrize("name", ["gru-before", "lstm-projected"])
+def test_products_inside_an_update_are_taken_once(name):
+    """With those of before it needs no weight, and has the derivatives that it had."""
+    cell = cases.CELLS[name]
+    params, x = cases.random_params(cell), cases.random_inputs(cell, 5)
+    state = cases.random_state(cell, params, (5,))
+    z, r = cell.project(params, x), cell.recur(params, state)
+    plain, found = products(cell.update, params, state, z, r)
+    cases.same(plain, cell.update(params, state, z, r), tolerance=1e-6)
+    assert len(found) == 2  # one factor, for the other is a weight, and the result
+
+    def again(params, state, z, r):
+        return products(cell.update, params, state, z, r, known=found)[0]
+
+    without = jax.tree.map(lambda w: w if w.ndim == 1 else jnp.full_like(w, jnp.nan), params)
+    cases.same(again(without, state, z, r), plain, tolerance=1e-6)
+    given = params, state, z, r
+    tangent = jax.tree.map(jnp.ones_like, given)
+    cases.same(jax.jvp(again, given, tangent), jax.jvp(cell.update, given, tangent))
+    cotangent = jax.tree.map(jnp.ones_like, plain)
+    cases.same(jax.vjp(again, *given)[1](cotangent), jax.vjp(cell.update, *given)[1](cotangent))
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,23 +71,39 @@ def projected(cell: Cell, params: Any, xs: jax.Array) -> Any:
 
 def substitute(
     cell: Cell, params: Any, state: Any, initial: Any, steps: Steps, *, reverse: bool, unroll: int
-) -> tuple[Any, tuple[Any, Any]]:
-    """The plain loop: the final state, and after every step the state and what `recur` gave (unread, it is not kept).
+) -> tuple[Any, tuple[Any, "Multiplied"]]:
+    """The plain loop: the final state, and after every step the state and what was multiplied on the way to it.
 
     16-bit floats are stacked as float32: up to jax 0.10, XLA's CPU backend converts a whole stack of them at every step.
     """
 
-    def body(fixed: Any, state: Any, step: Steps) -> tuple[Any, tuple[Any, Any]]:
+    made = None
+
+    def body(fixed: Any, state: Any, step: Steps) -> tuple[Any, tuple[Any, Multiplied]]:
+        nonlocal made
         params, initial = fixed
         state = restarted(state, initial, step)
         r = cell.recur(params, state)
-        new = updated(cell, params, state, step.z, r)
+        new, inside = stepped(cell, params, state, step.z, r)
         # Without the barrier XLA computes the state twice, once for the carry and once for the stacked states.
         new = lax.optimization_barrier(new if step.real is None else select(step.real, new, state))
-        return new, wide((new, r))
+        made = jax.tree.map(jax.typeof, (new, Multiplied(r, inside)))
+        return new, wide((new, Multiplied(r, inside)))
 
     state, stacked = loops.scan(body, (params, initial), state, steps, reverse=reverse, unroll=unroll)
-    return state, of_dtypes(stacked, (state, jax.eval_shape(cell.recur, params, state)))
+    return state, of_dtypes(stacked, made)
+
+
+class Multiplied(NamedTuple):
+    """Products of a step; where nobody reads them, they are not kept."""
+
+    r: Any  # recur(params, state)
+    inside: list[jax.Array]  # of `update`: the factors and the result of each
+
+
+def stepped(cell: Cell, params: Any, state: Any, z: Any, r: Any, known: Any = None) -> tuple[Any, list[jax.Array]]:
+    """The new state, and the products in `update`; `known`: these, where they have been computed before."""
+    return loops.products(functools.partial(updated, cell), params, state, z, r, known=known)
 
 
 def tiled(

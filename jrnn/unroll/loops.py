@@ -40,7 +40,7 @@ def hoisted(body: Callable[..., Any], fixed: Any, *examples: Any) -> tuple[list[
     each = jaxpr.jaxpr.replace(invars=[*crossing, *variables[given:]], eqns=after)
 
     def rest(known: list[Any], *arguments: Any) -> Any:
-        values = _evaluated(each, jaxpr.consts, [*known, *jax.tree.leaves(arguments)])
+        values = _evaluated(each, jaxpr.consts, [*known, *jax.tree.leaves(arguments)], _accumulated)
         return jax.tree.unflatten(jax.tree.structure(shapes), values)
 
     return eval_jaxpr(once, jaxpr.consts, *jax.tree.leaves(fixed)), rest
@@ -73,6 +73,46 @@ def undifferentiated(body: Callable[..., Any], init: Any, xs: Any, **options: An
     return carry, _as_floats(ys, made)
 
 
+def products(f: Callable[..., Any], fixed: Any, *arguments: Any, known: Any = None) -> tuple[Any, list[jax.Array]]:
+    """`f(fixed, *arguments)`, and of each product in it the result and the factors that depend on the arguments.
+
+    `known`: those of an earlier call, which are then not computed again. The derivatives are those of `f` either way.
+    """
+    if known == []:
+        return f(fixed, *arguments), []
+    jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(fixed, *arguments)
+    inside = set(jaxpr.jaxpr.invars[len(jax.tree.leaves(fixed)) :])  # what depends on the arguments
+    for equation in jaxpr.eqns:
+        if any(atom in inside for atom in equation.invars if not isinstance(atom, Literal)):
+            inside.update(equation.outvars)
+    found: list[jax.Array] = []
+    earlier = iter(known or ())
+
+    def noted(atom: Any, value: jax.Array) -> jax.Array:
+        if isinstance(atom, Literal) or atom not in inside:
+            return value
+        found.append(value if known is None else _instead(next(earlier), value))
+        return found[-1]
+
+    def multiply(equation: Any, factors: list[jax.Array]) -> jax.Array:
+        factors = list(map(noted, equation.invars, factors))
+        return noted(equation.outvars[0], equation.primitive.bind(*factors, **equation.params))
+
+    values = _evaluated(jaxpr.jaxpr, jaxpr.consts, jax.tree.leaves((fixed, arguments)), multiply)
+    return jax.tree.unflatten(jax.tree.structure(shapes), values), found
+
+
+@jax.custom_jvp
+def _instead(known: jax.Array, value: jax.Array) -> jax.Array:
+    """`known`, which equals `value`, with the derivative of `value`."""
+    return known
+
+
+@_instead.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    return primals[0], tangents[1]
+
+
 def accumulated(f: Callable[..., Any], *arguments: Any) -> Any:
     """`f(*arguments)`, where the sums in products of 16-bit floats are kept in float32 and then rounded.
 
@@ -81,13 +121,22 @@ def accumulated(f: Callable[..., Any], *arguments: Any) -> Any:
     if not any(is_half(a.dtype) for a in jax.tree.leaves(arguments)):
         return f(*arguments)
     jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(*arguments)
-    values = _evaluated(jaxpr.jaxpr, jaxpr.consts, jax.tree.leaves(arguments))
+    values = _evaluated(jaxpr.jaxpr, jaxpr.consts, jax.tree.leaves(arguments), _accumulated)
     return jax.tree.unflatten(jax.tree.structure(shapes), values)
 
 
-def _evaluated(jaxpr: Any, consts: list[Any], arguments: list[Any]) -> list[Any]:
-    """What the program computes, with products as `accumulated` has them."""
-    if not any(map(_is_half_product, jaxpr.eqns)):
+def _accumulated(equation: Any, factors: list[jax.Array]) -> jax.Array:
+    """The product as `accumulated` has it."""
+    variables = (*equation.invars, *equation.outvars)
+    if not all(is_half(variable.aval.dtype) for variable in variables):
+        return equation.primitive.bind(*factors, **equation.params)
+    wide = equation.primitive.bind(*factors, **equation.params | {"preferred_element_type": jnp.dtype(jnp.float32)})
+    return wide.astype(equation.outvars[0].aval.dtype)
+
+
+def _evaluated(jaxpr: Any, consts: list[Any], arguments: list[Any], multiply: Callable[..., jax.Array]) -> list[Any]:
+    """What the program computes, where `multiply(equation, factors)` takes its products."""
+    if not any(equation.primitive is lax.dot_general_p for equation in jaxpr.eqns):
         return eval_jaxpr(jaxpr, consts, *arguments)
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
 
@@ -95,23 +144,14 @@ def _evaluated(jaxpr: Any, consts: list[Any], arguments: list[Any]) -> list[Any]
         return atom.val if isinstance(atom, Literal) else values[atom]
 
     for equation in jaxpr.eqns:
-        reads = list({atom: None for atom in equation.invars if not isinstance(atom, Literal)})
-        if _is_half_product(equation):
-            wide = lax.dot_general(
-                *map(value, equation.invars), **equation.params | {"preferred_element_type": jnp.dtype(jnp.float32)}
-            )
-            made = [wide.astype(equation.outvars[0].aval.dtype)]
+        if equation.primitive is lax.dot_general_p:
+            made = [multiply(equation, list(map(value, equation.invars)))]
         else:
+            reads = list({atom: None for atom in equation.invars if not isinstance(atom, Literal)})
             alone = jaxpr.replace(constvars=[], invars=reads, outvars=equation.outvars, eqns=[equation])
             made = eval_jaxpr(alone, [], *map(value, reads))
         values.update(zip(equation.outvars, made, strict=True))
     return [value(atom) for atom in jaxpr.outvars]
-
-
-def _is_half_product(equation: Any) -> bool:
-    return equation.primitive is lax.dot_general_p and all(
-        is_half(variable.aval.dtype) for variable in (*equation.invars, *equation.outvars)
-    )
 
 
 def one_step(tree: Any) -> Any:

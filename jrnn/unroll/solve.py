@@ -21,11 +21,11 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
-from ..cell import Cell, updated
+from ..cell import Cell
 from ..checks import by_rows, filled, floats, is_half, positive, select, vary_alike
 from . import loops
 from .engine import Sequence, Steps, restarted
-from .gradient import Gradient, projected, substitute, tiled
+from .gradient import Gradient, projected, stepped, substitute, tiled
 
 
 @jax.tree_util.register_static
@@ -123,18 +123,22 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
     params, state, initial, steps = primals
     dparams, dstate, dinitial, dsteps = tangents
     dstate, dinitial = floats(state, dstate), floats(initial, dinitial)
-    _, (states, r) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
+    _, (states, multiplied) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
     states = _named(states, "states")
     before = restarted(_shift(state, states, reverse), initial, steps)
 
     def recur(params: Any, values: Any) -> Any:
         return by_rows(functools.partial(cell.recur, params), axes, filled(before, values))
 
-    r = _named(r, "gates") if gates else recur(params, floats(before))
+    if gates:
+        r, inside = _named(multiplied, "gates")
+    else:
+        r = recur(params, floats(before))
+        inside = stepped(cell, params, before, steps.z, r)[1]
 
     # What parameters and inputs contribute at each time, the states given; a restart contributes through `initial`.
     dbefore = restarted(jax.tree.map(jnp.zeros_like, floats(before)), dinitial, steps)
-    at = At(before, steps, r)
+    at = At(before, steps, r, inside)
     b = jax.jvp(recur, (params, floats(before)), (dparams, dbefore))[1]
     c = jax.jvp(lambda p, s: _update(cell, p, at, s, steps.z, r), (params, floats(before)), (dparams, dbefore))[1]
 
@@ -212,6 +216,7 @@ class At(NamedTuple):
     before: Any  # the state that the step starts from
     steps: Steps
     r: Any  # recur(params, before)
+    inside: list[jax.Array]  # as in Multiplied
 
 
 def _carried(steps: Steps, ds: Any) -> Any:
@@ -222,7 +227,7 @@ def _carried(steps: Steps, ds: Any) -> Any:
 def _update(cell: Cell, params: Any, at: At, values: Any, z: Any, r: Any) -> Any:
     """What of the new state is differentiable, from the same of the old one."""
     before = filled(at.before, values)
-    new = updated(cell, params, before, z, r)
+    new, _ = stepped(cell, params, before, z, r, at.inside)
     return floats(new if at.steps.real is None else select(at.steps.real, new, before))
 
 
