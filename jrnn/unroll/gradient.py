@@ -69,9 +69,16 @@ def projected(cell: Cell, params: Any, xs: jax.Array) -> Any:
     )
 
 
+class Multiplied(NamedTuple):
+    """Products of a step; where nobody reads them, they are not kept."""
+
+    r: Any  # recur(params, state)
+    inside: list[jax.Array]  # of `update`: the factors and the result of each
+
+
 def substitute(
     cell: Cell, params: Any, state: Any, initial: Any, steps: Steps, *, reverse: bool, unroll: int
-) -> tuple[Any, tuple[Any, "Multiplied"]]:
+) -> tuple[Any, tuple[Any, Multiplied]]:
     """The plain loop: the final state, and after every step the state and what was multiplied on the way to it.
 
     16-bit floats are stacked as float32: up to jax 0.10, XLA's CPU backend converts a whole stack of them at every step.
@@ -92,13 +99,6 @@ def substitute(
 
     state, stacked = loops.scan(body, (params, initial), state, steps, reverse=reverse, unroll=unroll)
     return state, of_dtypes(stacked, made)
-
-
-class Multiplied(NamedTuple):
-    """Products of a step; where nobody reads them, they are not kept."""
-
-    r: Any  # recur(params, state)
-    inside: list[jax.Array]  # of `update`: the factors and the result of each
 
 
 def stepped(cell: Cell, params: Any, state: Any, z: Any, r: Any, known: Any = None) -> tuple[Any, list[jax.Array]]:
