@@ -70,20 +70,28 @@ class LinearSolve(Gradient):
         time = xs.shape[0]
         if jax.default_backend() != "cpu" or not isinstance(xs.size, int):
             return self.tile, self.save != "states"
-        z = _bytes(jax.eval_shape(cell.project, params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)))
+        step = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
+        z, kept = map(_bytes, jax.eval_shape(functools.partial(_one_step, cell), params, step))
         weights = _bytes([w for w in jax.tree.leaves(params) if w.ndim > 1])
         # Calls that took 34 MiB were a quarter slower than those of 29: as if they got fresh pages each time. All steps at once
-        # take four to five times z, in tiles with the gates kept three times. Above, keeping the gates was slower than computing
-        # them again at 64 FLOP per byte of z and r, and faster at 128.
-        whole = time * z <= max(6 * 2**20, weights)
+        # take up to two and a half times what a derivative keeps, in tiles one and a half times. Above, keeping it was slower
+        # than computing it again at 64 FLOP per byte of z and r, and faster at 128.
+        whole = time * kept <= 2 * max(6 * 2**20, weights)
         again = weights / _width(xs.dtype) * math.prod(xs.shape[1:-1]) / z  # FLOP per byte of z and r, made once more
-        gates = self.save == "gates" if self.save else whole or 3 * time * z < 2**25 or again > 100
+        gates = self.save == "gates" if self.save else whole or 3 * time * kept < 2**26 or again > 100
         if self.tile or (whole and gates):
             return self.tile, gates
         # Where only the states are kept, the tile itself should not take much either.
         most = max(4, min(max(3 * 2**19, weights // 2) // z, time if gates else time // 16))
         # Rather a little fewer steps than a rest, which would be compiled apart.
         return next((n for n in range(most, most // 2, -1) if time % n == 0), most), gates
+
+
+def _one_step(cell: Cell, params: Any, x: jax.Array) -> tuple[Any, Any]:
+    """z, and all that the gates are computed from."""
+    state = cell.initial_state(params, x.shape[:-1])
+    z, r = cell.project(params, x), cell.recur(params, state)
+    return z, (z, r, stepped(cell, params, state, z, r)[1])
 
 
 def _bytes(tree: Any) -> int:
