@@ -35,9 +35,10 @@ class LinearSolve(Gradient):
 
     - `tile`: the number of steps in a tile; None: all of them, except on a CPU where z is large: then as many as keep its z
       within 1.5 MiB, or half of what the weights take.
-    - `save`: what is kept between the passes. `"gates"`: z, r and the states. `"states"`: the states alone, a seventh
-      to a third of the memory; z and r are computed again by large products. None: the gates, except on a CPU where the
-      fresh memory that they need would cost more time than the products: many steps of less than about 200 units.
+    - `save`: what is kept between the passes. `"gates"`: z, r, the products inside `update` and the states. `"states"`: the
+      states alone, a seventh to a third of the memory; the rest is computed again by large products. None: the gates, except
+      on a CPU where the fresh memory that they need would cost more time than the products: many steps of less than about
+      200 units.
     """
 
     tile: int | None = None
