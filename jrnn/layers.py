@@ -148,7 +148,7 @@ class Bidirectional(Layer):
 
     `backward` is a layer that runs in reverse: `Recurrent(cell, reverse=True)`. `one_loop`: a step of each direction in every
     turn of one loop, which equal cells and engines allow; None: on a CPU for a lone row of at most 32 units, for which it is
-    faster, and on other backends always, as it launches half as much.
+    faster, and on other backends always, to launch half as many kernels (not measured).
     """
 
     forward: Layer
