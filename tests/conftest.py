@@ -1,5 +1,6 @@
 """Strict configuration, set before JAX starts; where the data lies."""
 
+import itertools
 import os
 import pathlib
 
@@ -18,6 +19,17 @@ settings.register_profile("jrnn", max_examples=20, deadline=None, derandomize=Tr
 settings.load_profile("jrnn")
 
 pytest.register_assert_rewrite("laws")
+
+
+finished = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def few_programs_at_a_time():
+    """Each compiled program takes several of the 65,530 memory maps that Linux grants a process; without one more it crashes."""
+    yield
+    if next(finished) % 100 == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
