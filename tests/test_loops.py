@@ -8,7 +8,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 import jrnn
-from jrnn.unroll.loops import hoisted, products
+from jrnn.unroll.loops import hoisted, once
 
 
 def one_step(cell):
@@ -53,27 +53,41 @@ def test_columns_of_a_weight_are_cut_out_before_the_loop(gradient):
     assert params.w_h.shape not in [equation.invars[0].aval.shape for equation in cuts]
 
 
-@pytest.mark.parametrize("name", ["gru-before", "lstm-projected"])
-def test_products_inside_an_update_are_taken_once(name):
-    """With those of before it needs no weight, and has the derivatives that it had."""
+@pytest.mark.parametrize(
+    ("name", "products", "sums"), [("gru-before", 2, 2), ("gru-after", 0, 2), ("lstm-projected", 2, 1), ("lstm", 0, 1)]
+)
+def test_what_is_inside_an_update_is_computed_once(name, products, sums):
+    """With that of before it needs no weight and nothing that was only summed, and has the derivatives that it had."""
     cell = cases.CELLS[name]
     params, x = cases.random_params(cell), cases.random_inputs(cell, 5)
     state = cases.random_state(cell, params, (5,))
     z, r = cell.project(params, x), cell.recur(params, state)
-    plain, found = products(cell.update, params, state, z, r)
+    plain, found = once(cell.update, params, state, z, r)
     cases.same(plain, cell.update(params, state, z, r), tolerance=1e-6)
-    assert len(found) == 2  # one factor, for the other is a weight, and the result
+    assert [len(part) for part in found] == [products, sums]  # of a product's factors one, for the other is a weight
 
     def again(params, state, z, r):
-        return products(cell.update, params, state, z, r, known=found)[0]
+        return once(cell.update, params, state, z, r, found)[0]
 
-    without = jax.tree.map(lambda w: w if w.ndim == 1 else jnp.full_like(w, jnp.nan), params)
-    cases.same(again(without, state, z, r), plain, tolerance=1e-6)
+    def nothing(tree):
+        return jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), tree)
+
+    without = jax.tree.map(lambda w: w if w.ndim == 1 else nothing(w), params)
+    gone = (nothing(z), nothing(r)) if name.startswith("lstm") else (z._replace(r=nothing(z.r), z=nothing(z.z)), r)
+    cases.same(again(without, state, *gone), plain, tolerance=1e-6)
     given = params, state, z, r
     tangent = jax.tree.map(jnp.ones_like, given)
     cases.same(jax.jvp(again, given, tangent), jax.jvp(cell.update, given, tangent))
     cotangent = jax.tree.map(jnp.ones_like, plain)
     cases.same(jax.vjp(again, *given)[1](cotangent), jax.vjp(cell.update, *given)[1](cotangent))
+
+
+def test_a_sum_of_what_is_read_again_is_not_kept_in_its_place():
+    def update(params, state, z, r):
+        return z * (z + r)
+
+    ones = jnp.ones(3)
+    assert once(update, (), (), ones, ones)[1] == ([], [])
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])

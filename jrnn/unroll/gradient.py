@@ -69,41 +69,41 @@ def projected(cell: Cell, params: Any, xs: jax.Array) -> Any:
     )
 
 
-class Multiplied(NamedTuple):
-    """Products of a step; where nobody reads them, they are not kept."""
+class Made(NamedTuple):
+    """What a step makes on the way to the new state; where nobody reads it, it is not kept."""
 
     r: Any  # recur(params, state)
-    inside: list[jax.Array]  # of `update`: the factors and the result of each
+    inside: loops.Inside  # of `update`
 
 
 def substitute(
     cell: Cell, params: Any, state: Any, initial: Any, steps: Steps, *, reverse: bool, unroll: int
-) -> tuple[Any, tuple[Any, Multiplied]]:
-    """The plain loop: the final state, and after every step the state and what was multiplied on the way to it.
+) -> tuple[Any, tuple[Any, Made]]:
+    """The plain loop: the final state, and after every step the state and what was made on the way to it.
 
     16-bit floats are stacked as float32: up to jax 0.10, XLA's CPU backend converts a whole stack of them at every step.
     """
 
-    made = None
+    types = None
 
-    def body(fixed: Any, state: Any, step: Steps) -> tuple[Any, tuple[Any, Multiplied]]:
-        nonlocal made
+    def body(fixed: Any, state: Any, step: Steps) -> tuple[Any, tuple[Any, Made]]:
+        nonlocal types
         params, initial = fixed
         state = restarted(state, initial, step)
         r = cell.recur(params, state)
         new, inside = stepped(cell, params, state, step.z, r)
         # Without the barrier XLA computes the state twice, once for the carry and once for the stacked states.
         new = lax.optimization_barrier(new if step.real is None else select(step.real, new, state))
-        made = jax.tree.map(jax.typeof, (new, Multiplied(r, inside)))
-        return new, wide((new, Multiplied(r, inside)))
+        types = jax.tree.map(jax.typeof, (new, Made(r, inside)))
+        return new, wide((new, Made(r, inside)))
 
     state, stacked = loops.scan(body, (params, initial), state, steps, reverse=reverse, unroll=unroll)
-    return state, of_dtypes(stacked, made)
+    return state, of_dtypes(stacked, types)
 
 
-def stepped(cell: Cell, params: Any, state: Any, z: Any, r: Any, known: Any = None) -> tuple[Any, list[jax.Array]]:
-    """The new state, and the products in `update`; `known`: these, where they have been computed before."""
-    return loops.products(functools.partial(updated, cell), params, state, z, r, known=known)
+def stepped(cell: Cell, params: Any, state: Any, z: Any, r: Any, known: Any = None) -> tuple[Any, loops.Inside]:
+    """The new state, and what is inside its `update`; `known`: that, where it has been computed before."""
+    return loops.once(functools.partial(updated, cell), params, state, z, r, known)
 
 
 def tiled(

@@ -1,8 +1,10 @@
 """Loops as XLA runs them well: what depends on the parameters alone leaves them, and 16-bit floats cross them as what is fast."""
 
+import collections
 import functools
-from collections.abc import Callable
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +28,13 @@ def hoisted(body: Callable[..., Any], fixed: Any, *examples: Any) -> tuple[list[
     before: list[JaxprEqn] = []
     after: list[JaxprEqn] = []
     for equation in jaxpr.eqns:
-        reads = [atom for atom in equation.invars if not isinstance(atom, Literal)]
+        reads = _variables(equation.invars)
         leaves = reads and inside.isdisjoint(reads) and not _grows(equation.outvars, reads) and not equation.effects
         (before if leaves else after).append(equation)
         if not leaves:
             inside.update(equation.outvars)
-    read = {atom: None for equation in after for atom in equation.invars if not isinstance(atom, Literal)}
-    read |= {atom: None for atom in jaxpr.jaxpr.outvars if not isinstance(atom, Literal)}
+    read = dict.fromkeys(variable for equation in after for variable in _variables(equation.invars))
+    read |= dict.fromkeys(_variables(jaxpr.jaxpr.outvars))
     constants = jaxpr.jaxpr.constvars
     crossing = [variable for variable in read if variable not in inside and variable not in constants]
 
@@ -40,7 +42,9 @@ def hoisted(body: Callable[..., Any], fixed: Any, *examples: Any) -> tuple[list[
     each = jaxpr.jaxpr.replace(invars=[*crossing, *variables[given:]], eqns=after)
 
     def rest(known: list[Any], *arguments: Any) -> Any:
-        values = _evaluated(each, jaxpr.consts, [*known, *jax.tree.leaves(arguments)], _accumulated)
+        values = _evaluated(
+            each, jaxpr.consts, [*known, *jax.tree.leaves(arguments)], {lax.dot_general_p: _accumulated}
+        )
         return jax.tree.unflatten(jax.tree.structure(shapes), values)
 
     return eval_jaxpr(once, jaxpr.consts, *jax.tree.leaves(fixed)), rest
@@ -73,33 +77,69 @@ def undifferentiated(body: Callable[..., Any], init: Any, xs: Any, **options: An
     return carry, _as_floats(ys, made)
 
 
-def products(f: Callable[..., Any], fixed: Any, *arguments: Any, known: Any = None) -> tuple[Any, list[jax.Array]]:
-    """`f(fixed, *arguments)`, and of each product in it the result and the factors that depend on the arguments.
+class Inside(NamedTuple):
+    """What of an `update` is not computed twice; where nobody reads it, it is not kept."""
 
-    `known`: those of an earlier call, which are then not computed again. The derivatives are those of `f` either way.
+    products: list[jax.Array]  # of each product the factors that depend on state, z and r, and the result
+    sums: list[jax.Array]  # of a z and an r, where that is all that reads the two: half as much to keep
+
+
+def once(
+    f: Callable[..., Any], params: Any, state: Any, z: Any, r: Any, known: Inside | None = None
+) -> tuple[Any, Inside]:
+    """`f(params, state, z, r)`, an `update`, and what is inside.
+
+    `known`: that of an earlier call, which is then not computed again. The derivatives are those of `f` either way.
     """
-    if known == []:
-        return f(fixed, *arguments), []
-    jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(fixed, *arguments)
-    inside = set(jaxpr.jaxpr.invars[len(jax.tree.leaves(fixed)) :])  # what depends on the arguments
+    if known == ([], []):
+        return f(params, state, z, r), known
+    jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(params, state, z, r)
+    ends = itertools.accumulate(len(jax.tree.leaves(tree)) for tree in (params, state, z, r))
+    _, *varying = (jaxpr.jaxpr.invars[slice(*ends)] for ends in itertools.pairwise([0, *ends]))
+    inside = set(itertools.chain(*varying))  # and what follows from it
     for equation in jaxpr.eqns:
-        if any(atom in inside for atom in equation.invars if not isinstance(atom, Literal)):
+        if not inside.isdisjoint(_variables(equation.invars)):
             inside.update(equation.outvars)
-    found: list[jax.Array] = []
-    earlier = iter(known or ())
+    sums = _sums(jaxpr.jaxpr, *varying[1:])
+    found = Inside([], [])
+    earlier = None if known is None else Inside(*map(iter, known))
 
-    def noted(atom: Any, value: jax.Array) -> jax.Array:
-        if isinstance(atom, Literal) or atom not in inside:
-            return value
-        found.append(value if known is None else _instead(next(earlier), value))
-        return found[-1]
+    def noted(among: str, value: jax.Array) -> jax.Array:
+        if earlier is not None:
+            value = _instead(next(getattr(earlier, among)), value)
+        getattr(found, among).append(value)
+        return value
+
+    def noted_factor(atom: Any, value: jax.Array) -> jax.Array:
+        return value if isinstance(atom, Literal) or atom not in inside else noted("products", value)
 
     def multiply(equation: Any, factors: list[jax.Array]) -> jax.Array:
-        factors = list(map(noted, equation.invars, factors))
-        return noted(equation.outvars[0], equation.primitive.bind(*factors, **equation.params))
+        factors = list(map(noted_factor, equation.invars, factors))
+        return noted_factor(equation.outvars[0], equation.primitive.bind(*factors, **equation.params))
 
-    values = _evaluated(jaxpr.jaxpr, jaxpr.consts, jax.tree.leaves((fixed, arguments)), multiply)
+    def add(equation: Any, terms: list[jax.Array]) -> jax.Array:
+        value = equation.primitive.bind(*terms, **equation.params)
+        return noted("sums", value) if equation.outvars[0] in sums else value
+
+    by = {lax.dot_general_p: multiply, lax.add_p: add}
+    values = _evaluated(jaxpr.jaxpr, jaxpr.consts, jax.tree.leaves((params, state, z, r)), by)
     return jax.tree.unflatten(jax.tree.structure(shapes), values), found
+
+
+def _sums(jaxpr: Any, z: list[Any], r: list[Any]) -> set[Any]:
+    """The results of z + r, as they are or converted, where neither is read by anything else."""
+    times = collections.Counter(_variables(itertools.chain(jaxpr.outvars, *(e.invars for e in jaxpr.eqns))))
+    sides, sums = (set(z), set(r)), set()
+    for equation in jaxpr.eqns:
+        reads = _variables(equation.invars)
+        if any(times[variable] > 1 for variable in reads):
+            continue
+        if equation.primitive is lax.add_p and not any(side.isdisjoint(reads) for side in sides):
+            sums.update(equation.outvars)
+        elif equation.primitive is lax.convert_element_type_p:
+            for side in sides:
+                side.update([] if side.isdisjoint(reads) else equation.outvars)
+    return sums
 
 
 @jax.custom_jvp
@@ -121,7 +161,7 @@ def accumulated(f: Callable[..., Any], *arguments: Any) -> Any:
     if not any(is_half(a.dtype) for a in jax.tree.leaves(arguments)):
         return f(*arguments)
     jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(*arguments)
-    values = _evaluated(jaxpr.jaxpr, jaxpr.consts, jax.tree.leaves(arguments), _accumulated)
+    values = _evaluated(jaxpr.jaxpr, jaxpr.consts, jax.tree.leaves(arguments), {lax.dot_general_p: _accumulated})
     return jax.tree.unflatten(jax.tree.structure(shapes), values)
 
 
@@ -134,9 +174,9 @@ def _accumulated(equation: Any, factors: list[jax.Array]) -> jax.Array:
     return wide.astype(equation.outvars[0].aval.dtype)
 
 
-def _evaluated(jaxpr: Any, consts: list[Any], arguments: list[Any], multiply: Callable[..., jax.Array]) -> list[Any]:
-    """What the program computes, where `multiply(equation, factors)` takes its products."""
-    if not any(equation.primitive is lax.dot_general_p for equation in jaxpr.eqns):
+def _evaluated(jaxpr: Any, consts: list[Any], arguments: list[Any], by: dict[Any, Callable[..., Any]]) -> list[Any]:
+    """What the program computes, where `by[primitive](equation, operands)` takes the place of these primitives."""
+    if not any(equation.primitive in by for equation in jaxpr.eqns):
         return eval_jaxpr(jaxpr, consts, *arguments)
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
 
@@ -144,14 +184,18 @@ def _evaluated(jaxpr: Any, consts: list[Any], arguments: list[Any], multiply: Ca
         return atom.val if isinstance(atom, Literal) else values[atom]
 
     for equation in jaxpr.eqns:
-        if equation.primitive is lax.dot_general_p:
-            made = [multiply(equation, list(map(value, equation.invars)))]
+        if equation.primitive in by:
+            made = [by[equation.primitive](equation, list(map(value, equation.invars)))]
         else:
-            reads = list({atom: None for atom in equation.invars if not isinstance(atom, Literal)})
+            reads = list(dict.fromkeys(_variables(equation.invars)))
             alone = jaxpr.replace(constvars=[], invars=reads, outvars=equation.outvars, eqns=[equation])
             made = eval_jaxpr(alone, [], *map(value, reads))
         values.update(zip(equation.outvars, made, strict=True))
     return [value(atom) for atom in jaxpr.outvars]
+
+
+def _variables(atoms: Iterable[Any]) -> list[Any]:
+    return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
 def one_step(tree: Any) -> Any:

@@ -35,10 +35,10 @@ class LinearSolve(Gradient):
 
     - `tile`: the number of steps in a tile; None: all of them, except on a CPU where z is large: then as many as keep its z
       within 1.5 MiB, or half of what the weights take.
-    - `save`: what is kept between the passes. `"gates"`: z, r, the products inside `update` and the states. `"states"`: the
-      states alone, a seventh to a third of the memory; the rest is computed again by large products. None: the gates, except
-      on a CPU where the fresh memory that they need would cost more time than the products: many steps of less than about
-      200 units.
+    - `save`: what is kept between the passes. `"gates"`: z and r (their sum, where `update` only adds the two), the products
+      inside `update` and the states. `"states"`: the states alone, a quarter to a half of the memory; the rest is computed
+      again by large products. None: the gates, except on a CPU where the fresh memory that they need would cost more time
+      than the products: many steps of less than about 200 units.
     """
 
     tile: int | None = None
@@ -60,6 +60,8 @@ class LinearSolve(Gradient):
             states = _states(loop, params, state, initial, steps)
             return jax.tree.map(lambda a: a[0 if reverse else -1], states), states
 
+        if tile is None and gates:  # nothing to compute again
+            return part(params, state, initial, sequence)
         kept = jax.checkpoint_policies.save_only_these_names("states", *(["gates"] if gates else []))
         part = jax.checkpoint(part, policy=kept, prevent_cse=False)
         if tile is None:
@@ -72,14 +74,16 @@ class LinearSolve(Gradient):
         if jax.default_backend() != "cpu" or not isinstance(xs.size, int):
             return self.tile, self.save != "states"
         step = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
-        z, kept = map(_bytes, jax.eval_shape(functools.partial(_one_step, cell), params, step))
+        z, r, inside = jax.eval_shape(functools.partial(_one_step, cell), params, step)
+        kept = _bytes((z, r, inside)) - 2 * sum(a.size * _width(xs.dtype) for a in inside.sums)  # in place of two
+        z = _bytes(z)
         weights = _bytes([w for w in jax.tree.leaves(params) if w.ndim > 1])
         # Calls that took 34 MiB were a quarter slower than those of 29: as if they got fresh pages each time. All steps at once
-        # take up to two and a half times what a derivative keeps, in tiles one and a half times. Above, keeping it was slower
+        # take up to four and a quarter times what a derivative keeps, in tiles twice that. Above, keeping it was slower
         # than computing it again at 64 FLOP per byte of z and r, and faster at 128.
-        whole = time * kept <= 2 * max(6 * 2**20, weights)
+        whole = time * kept <= max(7 * 2**20, weights)
         again = weights / _width(xs.dtype) * math.prod(xs.shape[1:-1]) / z  # FLOP per byte of z and r, made once more
-        gates = self.save == "gates" if self.save else whole or 3 * time * kept < 2**26 or again > 100
+        gates = self.save == "gates" if self.save else whole or 5 * time * kept < 2**26 or again > 100
         if self.tile or (whole and gates):
             return self.tile, gates
         # Where only the states are kept, the tile itself should not take much either.
@@ -88,11 +92,11 @@ class LinearSolve(Gradient):
         return next((n for n in range(most, most // 2, -1) if time % n == 0), most), gates
 
 
-def _one_step(cell: Cell, params: Any, x: jax.Array) -> tuple[Any, Any]:
-    """z, and all that the gates are computed from."""
+def _one_step(cell: Cell, params: Any, x: jax.Array) -> tuple[Any, Any, loops.Inside]:
+    """z, r, and what is inside the update."""
     state = cell.initial_state(params, x.shape[:-1])
     z, r = cell.project(params, x), cell.recur(params, state)
-    return z, (z, r, stepped(cell, params, state, z, r)[1])
+    return z, r, stepped(cell, params, state, z, r)[1]
 
 
 def _bytes(tree: Any) -> int:
@@ -132,7 +136,7 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
     params, state, initial, steps = primals
     dparams, dstate, dinitial, dsteps = tangents
     dstate, dinitial = floats(state, dstate), floats(initial, dinitial)
-    _, (states, multiplied) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
+    _, (states, made) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
     states = _named(states, "states")
     before = restarted(_shift(state, states, reverse), initial, steps)
 
@@ -140,7 +144,7 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
         return by_rows(functools.partial(cell.recur, params), axes, filled(before, values))
 
     if gates:
-        r, inside = _named(multiplied, "gates")
+        r, inside = _named(made, "gates")
     else:
         r = recur(params, floats(before))
         inside = stepped(cell, params, before, steps.z, r)[1]
@@ -225,7 +229,7 @@ class At(NamedTuple):
     before: Any  # the state that the step starts from
     steps: Steps
     r: Any  # recur(params, before)
-    inside: list[jax.Array]  # as in Multiplied
+    inside: loops.Inside  # of `update`
 
 
 def _carried(steps: Steps, ds: Any) -> Any:
