@@ -64,11 +64,16 @@ def by_rows(f: Callable[..., Any], axes: int, *trees: Any) -> Any:
     Elsewhere nothing is merged: a batch axis that the compiler shards over devices must stay an axis.
     """
     leaves = jax.tree.leaves(trees)
-    if jax.default_backend() != "cpu" or any(axis is not None for a in leaves for axis in jax.typeof(a).sharding.spec):
+    if jax.default_backend() != "cpu" or any(is_sharded(a) for a in leaves):
         return f(*trees)
     lead = leaves[0].shape[:axes]
     flat = f(*jax.tree.map(lambda a: a.reshape(-1, *a.shape[axes:]), trees))
     return jax.tree.map(lambda a: a.reshape(*lead, *a.shape[1:]), flat)
+
+
+def is_sharded(a: jax.Array) -> bool:
+    """Whether the compiler divides it among devices, so that its axes must stay as they are."""
+    return any(axis is not None for axis in jax.typeof(a).sharding.spec)
 
 
 def select(condition: jax.Array, yes: Any, no: Any) -> Any:

@@ -62,11 +62,14 @@ class Checkpointed(Gradient):
         return tiled(lambda s, q: part(params, s, initial, q), state, sequence, every, reverse=reverse)
 
 
-def projected(cell: Cell, params: Any, xs: jax.Array) -> Any:
+def project(cell: Cell, params: Any, xs: jax.Array) -> Any:
     """z at all times."""
-    return loops.accumulated(
-        lambda params, xs: by_rows(functools.partial(cell.project, params), xs.ndim - 1, xs), params, xs
-    )
+    return by_rows(functools.partial(cell.project, params), xs.ndim - 1, xs)
+
+
+def projected(cell: Cell, params: Any, xs: jax.Array) -> Any:
+    """The same, and 16-bit floats multiplied as what is fast."""
+    return loops.accumulated(functools.partial(project, cell), params, xs)
 
 
 class Made(NamedTuple):
@@ -114,10 +117,14 @@ def tiled(
     if whole <= tile:
         return run(state, sequence)
 
+    def wide_part(state: Any, part: Sequence) -> tuple[Any, Any]:  # see `substitute`
+        state, states = run(state, part)
+        return state, wide(states)
+
     def loop(state: Any) -> tuple[Any, Any]:
         parts = jax.tree.map(lambda a: a[:whole].reshape(whole // tile, tile, *a.shape[1:]), sequence)
-        state, states = lax.scan(run, state, parts, reverse=reverse)
-        return state, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), states)
+        final, states = lax.scan(wide_part, state, parts, reverse=reverse)
+        return final, of_dtypes(jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), states), state)
 
     if whole == sequence.xs.shape[0]:
         return loop(state)

@@ -22,10 +22,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
 from ..cell import Cell
-from ..checks import by_rows, filled, floats, is_half, positive, select, vary_alike
+from ..checks import by_rows, filled, floats, is_half, of_dtypes, positive, select, vary_alike, wide
 from . import loops
 from .engine import Sequence, Steps, restarted
-from .gradient import Gradient, projected, stepped, substitute, tiled
+from .gradient import Gradient, Made, project, projected, stepped, substitute, tiled
 
 
 @jax.tree_util.register_static
@@ -54,13 +54,12 @@ class LinearSolve(Gradient):
         tile, gates = self._choose(cell, params, sequence.xs)
 
         def part(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
-            z = _named(projected(cell, params, sequence.xs), "gates")
-            steps = Steps(z, sequence.real, sequence.restart)
             loop = Loop(cell, sequence.xs.ndim - 1, gates, reverse, unroll)
-            states = _states(loop, params, state, initial, steps)
+            states = _states(loop, params, state, initial, sequence)
             return jax.tree.map(lambda a: a[0 if reverse else -1], states), states
 
-        if tile is None and gates:  # nothing to compute again
+        # Nothing is to be computed again; but for what has no derivative (a key) JAX needs to be given a program.
+        if tile is None and gates and len(floats(state)) == len(jax.tree.leaves(state)):
             return part(params, state, initial, sequence)
         kept = jax.checkpoint_policies.save_only_these_names("states", *(["gates"] if gates else []))
         part = jax.checkpoint(part, policy=kept, prevent_cse=False)
@@ -120,9 +119,17 @@ class Loop(NamedTuple):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _states(loop: Loop, params: Any, state: Any, initial: Any, steps: Steps) -> Any:
+def _states(loop: Loop, params: Any, state: Any, initial: Any, sequence: Sequence) -> Any:
     """The states after every step."""
-    return substitute(loop.cell, params, state, initial, steps, reverse=loop.reverse, unroll=loop.unroll)[1][0]
+    return _run(loop, params, state, initial, sequence)[1][0]
+
+
+def _run(loop: Loop, params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Steps, tuple[Any, Made]]:
+    """What the loop reads, and what it leaves behind."""
+    cell, _, _, reverse, unroll = loop
+    z = _named(projected(cell, params, sequence.xs), "gates")
+    steps = Steps(z, sequence.real, sequence.restart)
+    return steps, substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)[1]
 
 
 def _named(tree: Any, name: str) -> Any:
@@ -130,40 +137,48 @@ def _named(tree: Any, name: str) -> Any:
     return jax.tree.map(lambda a: checkpoint_name(a, name), tree)
 
 
+class Given(NamedTuple):
+    """What a derivative is taken of, but for the state at the start."""
+
+    params: Any
+    xs: jax.Array
+    initial: Any
+
+
 @_states.defjvp
 def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    cell, axes, gates, reverse, unroll = loop
-    params, state, initial, steps = primals
-    dparams, dstate, dinitial, dsteps = tangents
-    dstate, dinitial = floats(state, dstate), floats(initial, dinitial)
-    _, (states, made) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
-    states = _named(states, "states")
+    cell, axes, gates, reverse, _ = loop
+    params, state, initial, sequence = primals
+    dparams, dstate, dinitial, dsequence = tangents
+    steps, (states, made) = _run(loop, params, state, initial, sequence)
+    states = of_dtypes(_named(wide(states), "states"), states)  # tiles stack them: see `substitute`
     before = restarted(_shift(state, states, reverse), initial, steps)
-
-    def recur(params: Any, values: Any) -> Any:
-        return by_rows(functools.partial(cell.recur, params), axes, filled(before, values))
-
     if gates:
         r, inside = _named(made, "gates")
     else:
-        r = recur(params, floats(before))
+        r = _recur(loop, params, before)
         inside = stepped(cell, params, before, steps.z, r)[1]
-
-    # What parameters and inputs contribute at each time, the states given; a restart contributes through `initial`.
-    dbefore = restarted(jax.tree.map(jnp.zeros_like, floats(before)), dinitial, steps)
     at = At(before, steps, r, inside)
-    b = jax.jvp(recur, (params, floats(before)), (dparams, dbefore))[1]
-    c = jax.jvp(lambda p, s: _update(cell, p, at, s, steps.z, r), (params, floats(before)), (dparams, dbefore))[1]
+    given = Given(params, sequence.xs, initial)
+    dgiven = Given(dparams, dsequence.xs, floats(initial, dinitial))
+    contributed = loops.closed(functools.partial(_contributed, loop, given, at), dgiven)
 
-    # The unknowns: the state's tangent before the first step, and those of z, r and the state at each.
+    # Depends on all that the system does, so that its derivative has a part in each equation, as `custom_linear_solve` needs it
+    # to be transposed; XLA drops it.
+    one = jnp.where(False, _any_of((given, floats(state))), 1.0)
+
+    # The unknowns: what is given, the state's tangent before the first step, and those of z, r and the state at each.
     def matvec(x: Any) -> Any:
-        first, dz, dr, states = x
+        given, first, *at_each = x
+        dz, dr, states = at_each
         ds = _carried(at.steps, _shift(first, states, reverse))
         from_past = jax.vmap(functools.partial(_dr, cell, params))(at, ds)
         from_step = jax.vmap(functools.partial(_ds, cell, params))(at, ds, dz, dr)
-        return first, dz, *jax.tree.map(jnp.subtract, (dr, states), (from_past, from_step))
+        through = jax.tree.map(jnp.zeros_like, dz), from_past, from_step
+        at_each = jax.tree.map(lambda a, b, c: a - b - c, tuple(at_each), through, contributed(given))
+        return jax.tree.map(lambda a: a * one.astype(a.dtype), (given, first, *at_each))
 
-    def solve(_: Any, given: Any) -> Any:
+    def solve(_: Any, b: Any) -> Any:
         def body(params: Any, ds: Any, at_t: Any) -> tuple[Any, Any]:
             at, dz, b, c = at_t
             ds = _carried(at.steps, ds)
@@ -171,8 +186,10 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
             ds = jax.tree.map(jnp.add, _ds(cell, params, at, ds, dz, dr), c)
             return ds, (dr, ds)
 
-        first, dz, b, c = given
-        return first, dz, *loops.scan(body, params, first, (at, dz, b, c), loops.undifferentiated, reverse=reverse)[1]
+        given, first, *at_each = b
+        dz, b, c = jax.tree.map(jnp.add, tuple(at_each), loops.accumulated(contributed, given))
+        after = loops.scan(body, params, first, (at, dz, b, c), loops.undifferentiated, reverse=reverse)[1]
+        return given, first, dz, *after
 
     def transpose_solve(_: Any, g: Any) -> Any:
         def through_update(params: Any, at: At, new: Any) -> Any:
@@ -183,7 +200,7 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
             recur = functools.partial(_dr, cell, params, at)
             return jax.linear_transpose(recur, floats(at.before))(dr)[0]
 
-        _, _, g_r, g_s = g
+        g_given, g_first, g_z, g_r, g_s = g
         example = loops.one_step(at)
         known, to_all = loops.hoisted(through_update, params, example, loops.one_step(g_s))
         weights, to_past = loops.hoisted(through_recur, params, example, loops.one_step(g_r))
@@ -201,10 +218,13 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
 
         zeros = vary_alike(jax.tree.map(jnp.zeros_like, floats(state)), state)[0]
         ds, (states, distinct) = loops.undifferentiated(body, zeros, (at, g_r, g_s), reverse=not reverse)
-        return *jax.tree.map(jnp.add, (ds, *shared.unpack(distinct)), g[:3]), states
+        at_each = *jax.tree.map(jnp.add, shared.unpack(distinct), (g_z, g_r)), states
+        (through,) = loops.gathered(jax.linear_transpose(contributed, g_given), at_each)
+        return *jax.tree.map(jnp.add, (through, ds), (g_given, g_first)), *at_each
 
-    given = _all_alike((dstate, dsteps.z, b, c))
-    dstates = lax.custom_linear_solve(matvec, given, solve, transpose_solve)[-1]
+    none = jax.tree.map(jnp.zeros_like, (steps.z, r, floats(states)))
+    b = _all_alike((dgiven, floats(state, dstate), *none))
+    dstates = lax.custom_linear_solve(matvec, b, solve, transpose_solve)[-1]
     return states, jax.tree.map(_tangent, filled(states, dstates))
 
 
@@ -213,9 +233,13 @@ def _all_alike(tangents: Any) -> Any:
 
     It does so in the default float: XLA's CPU backend would spend seconds on a sum of zeros in a shorter one.
     """
-    wide = jax.tree.map(lambda a: a.astype(float), tangents)
-    any_of = functools.reduce(jnp.add, map(jnp.sum, jax.tree.leaves(wide)))
-    return jax.tree.map(lambda a, w: jnp.where(False, any_of, w).astype(a.dtype), tangents, wide)
+    any_of = _any_of(tangents)
+    return jax.tree.map(lambda a: jnp.where(False, any_of, a.astype(float)).astype(a.dtype), tangents)
+
+
+def _any_of(tree: Any) -> jax.Array:
+    """A number that depends on all of it."""
+    return functools.reduce(jnp.add, [jnp.sum(jnp.asarray(a).astype(float)) for a in floats(tree)])
 
 
 def _tangent(a: jax.Array) -> Any:
@@ -235,6 +259,33 @@ class At(NamedTuple):
 def _carried(steps: Steps, ds: Any) -> Any:
     """What of the state's tangent reaches the step: nothing through a restart."""
     return ds if steps.restart is None else select(steps.restart, jax.tree.map(jnp.zeros_like, ds), ds)
+
+
+def _recur(loop: Loop, params: Any, before: Any) -> Any:
+    """r at all times."""
+    return by_rows(functools.partial(loop.cell.recur, params), loop.axes, before)
+
+
+def _contributed(loop: Loop, given: Given, at: At, dgiven: Given) -> tuple[Any, Any, Any]:
+    """What parameters and inputs contribute to z, r and the state at each time, the states given.
+
+    A restart contributes through `initial`.
+    """
+    cell, before = loop.cell, floats(at.before)
+    dbefore = restarted(jax.tree.map(jnp.zeros_like, before), dgiven.initial, at.steps)
+    values, dvalues = (given.params, before), (dgiven.params, dbefore)
+
+    def recur(params: Any, values: Any) -> Any:
+        return _recur(loop, params, filled(at.before, values))
+
+    def update(params: Any, values: Any) -> Any:
+        return _update(cell, params, at, values, at.steps.z, at.r)
+
+    return (
+        jax.jvp(functools.partial(project, cell), (given.params, given.xs), (dgiven.params, dgiven.xs))[1],
+        jax.jvp(recur, values, dvalues)[1],
+        jax.jvp(update, values, dvalues)[1],
+    )
 
 
 def _update(cell: Cell, params: Any, at: At, values: Any, z: Any, r: Any) -> Any:
@@ -271,9 +322,10 @@ class Shared:
 def _transposed_once(weights: list[jax.Array], rows: int) -> Any:
     """`weights` again, for a loop that multiplies by their transposes: transposed once, before it.
 
-    A product that contracts the weight's last axis is 1.2 to 3 times as slow in a loop; a lone row is the exception.
+    A product that contracts the weight's last axis is 1.2 to 3 times as slow in a loop; a lone row is the exception, and so are
+    16-bit floats, which are multiplied as such only where the weight is as it was.
     """
-    if rows == 1:
+    if rows == 1 or any(is_half(w.dtype) for w in weights):
         return lambda: weights
     turned = lax.optimization_barrier(jax.tree.map(lambda w: w.swapaxes(-1, -2) if w.ndim > 1 else w, weights))
     return lambda: jax.tree.map(lambda w: w.swapaxes(-1, -2) if w.ndim > 1 else w, turned)
