@@ -14,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 WAYS = {
     "checkpointed": Checkpointed(every=3),
+    "checkpointed-autodiff": Checkpointed(every=3, gradient=Autodiff()),
     "checkpointed-root": Checkpointed(),
     "states": LinearSolve(tile=3, save="states"),
     "states-one-tile": LinearSolve(tile=16, save="states"),

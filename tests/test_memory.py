@@ -48,6 +48,14 @@ def test_checkpointed_memory_for_the_last_state_grows_with_the_root_of_time(cell
     assert checkpointed(16384) < 0.05 * temporary(cell, 16384, Autodiff(), 4, lambda state, ys: state[0])
 
 
+@pytest.mark.parametrize("cell", [jrnn.LSTM(32, 32), jrnn.GRU(32, 32), jrnn.Elman(32, 32)], ids=repr)
+def test_checkpointed_takes_a_fiftieth_of_the_memory_beyond_the_outputs(cell):
+    """And their cotangents, which both have."""
+    outputs = 2 * 512 * 8 * 32 * 4
+    checkpointed, whole = (temporary(cell, 512, gradient) - outputs for gradient in (Checkpointed(), Autodiff()))
+    assert checkpointed < whole / 50
+
+
 def test_checkpointed_keeps_little_beyond_the_outputs():
     """The outputs, which the caller asked for, and their cotangents grow with time; what is kept on top of them does not."""
     cell = jrnn.LSTM(32, 32)

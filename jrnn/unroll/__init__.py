@@ -1,8 +1,8 @@
 """From a cell and a sequence to states and outputs: the unroll, and the engines that run it."""
 
+from .checkpointed import Checkpointed as Checkpointed
 from .engine import Engine as Engine
 from .gradient import Autodiff as Autodiff
-from .gradient import Checkpointed as Checkpointed
 from .gradient import Gradient as Gradient
 from .scan import Scan as Scan
 from .solve import LinearSolve as LinearSolve

@@ -1,9 +1,8 @@
-"""How a loop is differentiated: by JAX step by step, or with states recomputed to save memory."""
+"""How a loop is differentiated: what a way to do it is, JAX's own, and the plain loop that all of them run."""
 
 import abc
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..cell import Cell, updated
-from ..checks import by_rows, of_dtypes, positive, select, wide
+from ..checks import by_rows, of_dtypes, select, wide
 from . import loops
 from .engine import Sequence, Steps, restarted
 
@@ -36,30 +35,6 @@ class Autodiff(Gradient):
         steps = Steps(projected(cell, params, sequence.xs), sequence.real, sequence.restart)
         state, (states, _) = substitute(cell, params, state, initial, steps, reverse=reverse, unroll=unroll)
         return state, states
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Checkpointed(Gradient):
-    """Only every `every`-th state is kept, and the steps between are run again for the derivative (Chen et al. 2016).
-
-    The memory that the derivative takes grows as time / every + every: with the square root of time where `every` is None,
-    which takes that root. It costs one more forward pass.
-    """
-
-    every: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.every is not None:
-            positive("Checkpointed", every=self.every)
-
-    def states(self, cell, params, state, initial, sequence, *, reverse, unroll):
-        @jax.checkpoint
-        def part(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
-            return Autodiff().states(cell, params, state, initial, sequence, reverse=reverse, unroll=unroll)
-
-        every = self.every or math.isqrt(sequence.xs.shape[0] - 1) + 1
-        return tiled(lambda s, q: part(params, s, initial, q), state, sequence, every, reverse=reverse)
 
 
 def project(cell: Cell, params: Any, xs: jax.Array) -> Any:
@@ -107,6 +82,11 @@ def substitute(
 def stepped(cell: Cell, params: Any, state: Any, z: Any, r: Any, known: Any = None) -> tuple[Any, loops.Inside]:
     """The new state, and what is inside its `update`; `known`: that, where it has been computed before."""
     return loops.once(functools.partial(updated, cell), params, state, z, r, known)
+
+
+def dividing(time: int, most: int) -> int:
+    """How many steps to take at once, at most `most`: rather a little fewer than a shorter rest, which is compiled apart."""
+    return next((n for n in range(most, most // 2, -1) if time % n == 0), most)
 
 
 def tiled(

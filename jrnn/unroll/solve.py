@@ -25,7 +25,7 @@ from ..cell import Cell
 from ..checks import by_rows, filled, floats, is_half, of_dtypes, positive, select, vary_alike, wide
 from . import loops
 from .engine import Sequence, Steps, restarted
-from .gradient import Gradient, Made, project, projected, stepped, substitute, tiled
+from .gradient import Gradient, Made, dividing, project, projected, stepped, substitute, tiled
 
 
 @jax.tree_util.register_static
@@ -87,8 +87,7 @@ class LinearSolve(Gradient):
             return self.tile, gates
         # Where only the states are kept, the tile itself should not take much either.
         most = max(4, min(max(3 * 2**19, weights // 2) // z, time if gates else time // 16))
-        # Rather a little fewer steps than a rest, which would be compiled apart.
-        return next((n for n in range(most, most // 2, -1) if time % n == 0), most), gates
+        return dividing(time, most), gates
 
 
 def _one_step(cell: Cell, params: Any, x: jax.Array) -> tuple[Any, Any, loops.Inside]:
