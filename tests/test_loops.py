@@ -10,7 +10,8 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 import jrnn
-from jrnn.unroll.loops import hoisted, once
+from jrnn.unroll.inside import once
+from jrnn.unroll.loops import hoisted
 
 
 def one_step(cell):

@@ -143,19 +143,26 @@ def summary_table(points: Sequence[Point]) -> Iterator[str]:
 
 
 def memory(points: Sequence[Point]) -> Iterator[str]:
-    """Temporary memory in training at the longest time, beside Flax's, and seconds of compilation."""
+    """Temporary memory and time in training at the longest time beside Flax's, by engine, and seconds of compilation."""
     longest = max((point["time"] for point in points), default=0)
     group = [point for point in points if point["mode"] == "train" and point["time"] == longest]
-    for name in ("flax-nnx", "flax-linen"):
-        ratios = [over(point, name, "jrnn", "temporary_bytes") for point in group]
-        if known := [value for value in ratios if value]:
-            yield (
-                f"Temporary memory in training at T={longest}, {name} / jrnn: {mean(known):.2f} "
-                f"({min(known):.2f} to {max(known):.2f}, {len(known)} points)."
-            )
+    engines = [name for name in dict.fromkeys(name for point in group for name in point["rows"]) if is_engine(name)]
+    for flax, name in itertools.product(("flax-nnx", "flax-linen"), ("jrnn", *engines)):
+        ratios = {
+            what: [value for point in group if (value := over(point, flax, name, field))]
+            for what, field in (("temporary memory", "temporary_bytes"), ("time", "median"))
+        }
+        if all(ratios.values()):
+            parts = (f"{what} {mean(v):.2f} ({min(v):.2f} to {max(v):.2f})" for what, v in ratios.items())
+            yield f"- Training at T={longest}, {flax} / {name}, {len(ratios['time'])} points: {', '.join(parts)}."
     compilation = [over(point, "flax-nnx", "jrnn", "compile_seconds") for point in points]
     if value := mean(compilation):
-        yield f"Compile time, flax-nnx / jrnn: {value:.2f}."
+        yield f"- Compile time, flax-nnx / jrnn: {value:.2f}."
+
+
+def is_engine(name: str) -> bool:
+    """Whether a row is jrnn with another engine."""
+    return name.startswith("jrnn ") and name != "jrnn sharded" and "(" not in name
 
 
 def worst(points: Sequence[Point], title: str, against: Against, count: int = 5) -> Iterator[str]:
@@ -190,7 +197,7 @@ def whole_grid(result: Result) -> Iterator[str]:
         for point in points:
             rows |= point["rows"]
         names = [name for name, row in rows.items() if row["kind"] != "jrnn"]
-        engines = [name for name in rows if name.startswith("jrnn ") and name != "jrnn sharded" and "(" not in name]
+        engines = [name for name in rows if is_engine(name)]
         header = ["H", "B", "T", "jrnn ms", "rate", "sharded ms", "rate", *names, "PyTorch / sharded", *engines]
         header += ["MiB jrnn", "MiB flax-nnx", "compile jrnn", "compile flax-nnx"]
         yield from ("", f"### {cell}, {mode}, {dtype}", "")

@@ -14,6 +14,8 @@ from ..cell import Cell, updated
 from ..checks import by_rows, of_dtypes, select, wide
 from . import loops
 from .engine import Sequence, Steps, restarted
+from .inside import Inside, once
+from .programs import accumulated
 
 
 class Gradient(abc.ABC):
@@ -44,14 +46,14 @@ def project(cell: Cell, params: Any, xs: jax.Array) -> Any:
 
 def projected(cell: Cell, params: Any, xs: jax.Array) -> Any:
     """The same, and 16-bit floats multiplied as what is fast."""
-    return loops.accumulated(functools.partial(project, cell), params, xs)
+    return accumulated(functools.partial(project, cell), params, xs)
 
 
 class Made(NamedTuple):
     """What a step makes on the way to the new state; where nobody reads it, it is not kept."""
 
     r: Any  # recur(params, state)
-    inside: loops.Inside  # of `update`
+    inside: Inside  # of `update`
 
 
 def substitute(
@@ -79,9 +81,9 @@ def substitute(
     return state, of_dtypes(stacked, types)
 
 
-def stepped(cell: Cell, params: Any, state: Any, z: Any, r: Any, known: Any = None) -> tuple[Any, loops.Inside]:
+def stepped(cell: Cell, params: Any, state: Any, z: Any, r: Any, known: Any = None) -> tuple[Any, Inside]:
     """The new state, and what is inside its `update`; `known`: that, where it has been computed before."""
-    return loops.once(functools.partial(updated, cell), params, state, z, r, known)
+    return once(functools.partial(updated, cell), params, state, z, r, known)
 
 
 def dividing(time: int, most: int) -> int:
