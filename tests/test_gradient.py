@@ -99,3 +99,9 @@ def test_vmap_over_parameters_and_forward_jacobian():
 def test_bad_options(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("make", [Scan, Checkpointed])
+def test_a_gradient_is_one_of_ours(make):
+    with pytest.raises(TypeError, match=f"{make.__name__}: gradient is 'autodiff'; expected LinearSolve"):
+        make(gradient="autodiff")

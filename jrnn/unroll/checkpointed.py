@@ -8,7 +8,7 @@ import jax
 
 from ..checks import positive
 from .engine import Sequence
-from .gradient import Gradient, dividing, tiled
+from .gradient import Gradient, check_gradient, dividing, tiled
 from .solve import LinearSolve
 
 
@@ -28,6 +28,7 @@ class Checkpointed(Gradient):
     def __post_init__(self) -> None:
         if self.every is not None:
             positive("Checkpointed", every=self.every)
+        check_gradient("Checkpointed", self.gradient)
 
     def states(self, cell, params, state, initial, sequence, *, reverse, unroll):
         @jax.checkpoint

@@ -28,6 +28,12 @@ class Gradient(abc.ABC):
         """The final state and the states after every step, leaves [time, *batch, ...]."""
 
 
+def check_gradient(owner: str, gradient: Any) -> None:
+    """TypeError where it is none."""
+    if not isinstance(gradient, Gradient):
+        raise TypeError(f"{owner}: gradient is {gradient!r}; expected LinearSolve(), Checkpointed() or Autodiff()")
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Autodiff(Gradient):

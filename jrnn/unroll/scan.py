@@ -8,7 +8,7 @@ import jax
 from ..cell import Cell
 from ..checks import positive
 from .engine import Engine, Sequence
-from .gradient import Gradient
+from .gradient import Gradient, check_gradient
 from .solve import LinearSolve
 
 
@@ -26,6 +26,7 @@ class Scan(Engine):
 
     def __post_init__(self) -> None:
         positive("Scan", unroll=self.unroll)
+        check_gradient("Scan", self.gradient)
 
     def run(
         self, cell: Cell, params: Any, state: Any, initial: Any, sequence: Sequence, reverse: bool
