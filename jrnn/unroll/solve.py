@@ -64,7 +64,7 @@ class LinearSolve(Gradient):
         z = _bytes(z)
         weights = _bytes([w for w in jax.tree.leaves(params) if w.ndim > 1])
         # Calls that took 34 MiB were a quarter slower than those of 29: as if they got fresh pages each time. All steps at once
-        # take up to four and a quarter times what a derivative keeps, in tiles twice that. Above, keeping it was slower
+        # take up to four and a quarter times what a derivative keeps, tiles twice what it keeps. Above, keeping it was slower
         # than computing it again at 64 FLOP per byte of z and r, and faster at 128.
         whole = time * kept <= max(7 * 2**20, weights)
         again = weights / _width(xs.dtype) * math.prod(xs.shape[1:-1]) / z  # FLOP per byte of z and r, made once more
