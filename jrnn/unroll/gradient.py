@@ -98,12 +98,12 @@ def dividing(time: int, most: int) -> int:
 
 
 def tiled(
-    run: Callable[[Any, Sequence], tuple[Any, Any]], state: Any, sequence: Sequence, tile: int, *, reverse: bool
+    run: Callable[[Any, Sequence], tuple[Any, Any]], state: Any, sequence: Sequence, tile: int | None, *, reverse: bool
 ) -> tuple[Any, Any]:
-    """`run(state, part)` over parts of `tile` steps, in a loop, and over the shorter rest; states as in one run."""
-    whole = sequence.xs.shape[0] // tile * tile
-    if whole <= tile:
+    """`run(state, part)` over parts of `tile` steps (None: all), in a loop, and over the shorter rest; states as in one run."""
+    if tile is None or sequence.xs.shape[0] < 2 * tile:
         return run(state, sequence)
+    whole = sequence.xs.shape[0] // tile * tile
 
     def wide_part(state: Any, part: Sequence) -> tuple[Any, Any]:  # see `substitute`
         state, states = run(state, part)
