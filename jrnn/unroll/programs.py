@@ -1,6 +1,5 @@
 """Functions evaluated with other products and sums in them: those that XLA's CPU backend is fast at."""
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,21 +38,12 @@ def product(equation: Any, factors: list[jax.Array]) -> jax.Array:
     """The product as `accumulated` has it."""
     if not _of_halves(equation):
         return equation.primitive.bind(*factors, **equation.params)
-    if _is_small(equation):
-        # By float32: of one with a constant, XLA's CPU backend in jax 0.12 makes products of 16-bit floats that it cannot run.
-        factors = wide(factors)
     single = equation.primitive.bind(*factors, **equation.params | {"preferred_element_type": jnp.dtype(jnp.float32)})
     return single.astype(equation.outvars[0].aval.dtype)
 
 
 def _of_halves(equation: Any) -> bool:
     return all(is_half(variable.aval.dtype) for variable in (*equation.invars, *equation.outvars))
-
-
-def _is_small(equation: Any) -> bool:
-    """Too few multiplications for their rate to matter; those that cannot run were up to 64, of products of up to 512."""
-    sizes = [variable.aval.size for variable in (*equation.invars, *equation.outvars)]
-    return all(isinstance(size, int) for size in sizes) and math.prod(sizes) < 2**24  # the square of their number
 
 
 def _product_over_rows(equation: Any, factors: list[jax.Array]) -> jax.Array:
@@ -65,7 +55,7 @@ def _product_over_rows(equation: Any, factors: list[jax.Array]) -> jax.Array:
     """
     rows = tuple(range(factors[0].ndim - 1))
     by_rows = equation.params["dimension_numbers"] == ((rows, rows), ((), ()))
-    if jax.default_backend() != "cpu" or not by_rows or any(map(is_sharded, factors)) or _is_small(equation):
+    if jax.default_backend() != "cpu" or not by_rows or any(map(is_sharded, factors)):
         return product(equation, factors)
     a, b = (factor.reshape(-1, factor.shape[-1]) for factor in factors)
     narrow, other = sorted((a, b), key=lambda factor: factor.shape[1])
