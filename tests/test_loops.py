@@ -12,6 +12,7 @@ from jax.extend.core import jaxprs_in_params
 import jrnn
 from jrnn.unroll.inside import once
 from jrnn.unroll.loops import hoisted
+from jrnn.unroll.programs import uncut
 
 
 def one_step(cell):
@@ -20,6 +21,18 @@ def one_step(cell):
         return state, cell.readout(params, state, x)
 
     return body
+
+
+def test_what_is_split_last_of_all_is_found_whole():
+    def split(x):
+        first, second, third = jnp.split(x @ jnp.ones((4, 9)), [2, 5], -1)
+        return {"third": third, "first": first, "more": second + 1, "x": x, "rows": jnp.split(x, 3, 0)[1]}
+
+    x = jnp.arange(24.0).reshape(6, 4)
+    wholes, cut = uncut(split, x)
+    made = cut(wholes, lambda whole, start, size: whole if size is None else whole[..., start : start + size])
+    jax.tree.map(np.testing.assert_array_equal, made, split(x))
+    assert sorted(whole.shape for whole in wholes) == [(2, 4), (6, 3), (6, 4), (6, 9)]
 
 
 @pytest.mark.parametrize("name", cases.CELLS)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from .. import initializers
 from ..cell import Cell
-from ..checks import affine, biased
+from ..checks import biased
 
 
 class GRUParams(NamedTuple):
@@ -25,8 +25,8 @@ class GRUState(NamedTuple):
 class Gates(NamedTuple):
     """An array per gate rather than one: XLA's CPU backend does not vectorise slices of what a loop reads step by step."""
 
-    r: jax.Array  # [..., hidden]
-    z: jax.Array  # [..., hidden]
+    r: Any  # [..., hidden]
+    z: Any  # [..., hidden]
     n: Any  # [..., hidden]; None from `recur` where reset_after is False: its product waits for r
 
 
@@ -73,20 +73,26 @@ class GRU(Cell[GRUParams, GRUState]):
         return GRUState(h=jnp.zeros((*batch, self.hidden_size), params.w_h.dtype))
 
     def project(self, params: GRUParams, x: jax.Array) -> Gates:
-        return Gates(*jnp.split(affine(x, params.w_x, params.b), 3, -1))
+        r, z, n = jnp.split(x @ params.w_x, 3, -1)
+        return Gates(r, z, biased(n, self._biases(params).n))
 
     def recur(self, params: GRUParams, state: GRUState) -> Gates:
-        if self.reset_after:
-            return Gates(*jnp.split(state.h @ params.w_h, 3, -1))
-        r, z = jnp.split(state.h @ params.w_h[:, : 2 * self.hidden_size], 2, -1)
-        return Gates(r, z, None)
+        b = self._biases(params)
+        if not self.reset_after:
+            r, z = jnp.split(state.h @ params.w_h[:, : 2 * self.hidden_size], 2, -1)
+            return Gates(biased(r, b.r), biased(z, b.z), None)
+        r, z, n = jnp.split(state.h @ params.w_h, 3, -1)
+        return Gates(biased(r, b.r), biased(z, b.z), biased(n, params.b_n))
 
     def update(self, params: GRUParams, state: GRUState, z: Gates, r: Gates) -> GRUState:
         reset, keep = sigmoid(z.r + r.r), sigmoid(z.z + r.z)
         late = params.w_h[:, 2 * self.hidden_size :]
-        past = (reset * state.h) @ late if r.n is None else reset * biased(r.n, params.b_n)
+        past = (reset * state.h) @ late if r.n is None else reset * r.n
         n = jnp.tanh(z.n + past)
         return GRUState(h=n + keep * (state.h - n))
+
+    def _biases(self, params: GRUParams) -> Gates:
+        return Gates(None, None, None) if params.b is None else Gates(*jnp.split(params.b, 3))
 
     def readout(self, params: GRUParams, state: GRUState, x: jax.Array) -> jax.Array:
         return state.h

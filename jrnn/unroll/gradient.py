@@ -15,7 +15,7 @@ from ..checks import by_rows, of_dtypes, select, wide
 from . import loops
 from .engine import Sequence, Steps, restarted
 from .inside import Inside, once
-from .programs import accumulated
+from .programs import accumulated, uncut
 
 
 class Gradient(abc.ABC):
@@ -55,6 +55,33 @@ def projected(cell: Cell, params: Any, xs: jax.Array) -> Any:
     return accumulated(functools.partial(project, cell), params, xs)
 
 
+def read_late(cell: Cell, params: Any, xs: jax.Array) -> tuple[jax.Array, Callable[[Any], Any]]:
+    """`(times, read)`: `read(times[t])` is z at t, for a loop that is not differentiated.
+
+    Where `project` splits what it returns (gates), a step reads each piece from the stack of the whole. Split before the loop,
+    all would be written once more; split after the step is read, XLA's CPU backend does not vectorise what follows.
+    """
+    cut: Any = None
+
+    def project_whole(xs: jax.Array) -> list[jax.Array]:
+        nonlocal cut
+        wholes, cut = uncut(cell.project, params, xs)
+        return wholes
+
+    wholes = by_rows(project_whole, xs.ndim - 1, xs)
+
+    def read(time: jax.Array) -> Any:
+        def piece(whole: jax.Array, start: int, size: int | None) -> jax.Array:
+            if size is None:
+                return lax.dynamic_index_in_dim(whole, time, keepdims=False)
+            corner = (time, *[0] * (whole.ndim - 2), start)
+            return lax.dynamic_slice(whole, corner, (1, *whole.shape[1:-1], size))[0]
+
+        return cut(wholes, piece)
+
+    return jnp.arange(xs.shape[0]), read
+
+
 class Made(NamedTuple):
     """What a step makes on the way to the new state; where nobody reads it, it is not kept."""
 
@@ -63,9 +90,19 @@ class Made(NamedTuple):
 
 
 def substitute(
-    cell: Cell, params: Any, state: Any, initial: Any, steps: Steps, *, reverse: bool, unroll: int
+    cell: Cell,
+    params: Any,
+    state: Any,
+    initial: Any,
+    steps: Steps,
+    *,
+    reverse: bool,
+    unroll: int,
+    read: Callable[[Any], Any] = lambda z: z,
 ) -> tuple[Any, tuple[Any, Made]]:
     """The plain loop: the final state, and after every step the state and what was made on the way to it.
+
+    A step's z is `read(steps.z)`.
 
     16-bit floats are stacked as float32: up to jax 0.10, XLA's CPU backend converts a whole stack of them at every step.
     """
@@ -76,8 +113,8 @@ def substitute(
         nonlocal types
         params, initial = fixed
         state = restarted(state, initial, step)
-        r = cell.recur(params, state)
-        new, inside = stepped(cell, params, state, step.z, r)
+        z, r = read(step.z), cell.recur(params, state)
+        new, inside = stepped(cell, params, state, z, r)
         # Without the barrier XLA computes the state twice, once for the carry and once for the stacked states.
         new = lax.optimization_barrier(new if step.real is None else select(step.real, new, state))
         types = jax.tree.map(jax.typeof, (new, Made(r, inside)))

@@ -1,5 +1,6 @@
 """Functions evaluated with other products and sums in them: those that XLA's CPU backend is fast at."""
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,6 +33,32 @@ def _with(f: Callable[..., Any], by: dict[str, Callable[..., Any]], *arguments: 
     jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(*arguments)
     values = evaluated(jaxpr.jaxpr, jaxpr.consts, jax.tree.leaves(arguments), by)
     return jax.tree.unflatten(jax.tree.structure(shapes), values)
+
+
+def uncut(f: Callable[..., Any], *arguments: Any) -> tuple[list[jax.Array], Callable[..., Any]]:
+    """`(wholes, cut)`: what `f(*arguments)`, as `accumulated` has it, returns before it splits along the last axis, and how.
+
+    `cut(wholes, piece)` is the result, where `piece(whole, start, size)` makes a piece of a whole; size None: all of it.
+    """
+    jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(*arguments)
+    places: dict[Any, tuple[Any, int, int | None]] = {end: (end, 0, None) for end in jaxpr.jaxpr.outvars}
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "split" and equation.params["axis"] == equation.invars[0].aval.ndim - 1:
+            sizes = [int(size) for size in equation.params["sizes"]]
+            starts = itertools.accumulate(sizes, initial=0)
+            for made, start, size in zip(equation.outvars, starts, sizes):
+                if made in places:
+                    places[made] = (equation.invars[0], start, size)
+    origins = list(dict.fromkeys(whole for whole, *_ in places.values()))
+    program = jaxpr.jaxpr.replace(outvars=origins)
+    wholes = evaluated(program, jaxpr.consts, jax.tree.leaves(arguments), {"dot_general": product})
+
+    def cut(wholes: list[Any], piece: Callable[..., Any]) -> Any:
+        known = dict(zip(origins, wholes, strict=True))
+        pieces = [piece(known[whole], *place) for whole, *place in map(places.__getitem__, jaxpr.jaxpr.outvars)]
+        return jax.tree.unflatten(jax.tree.structure(shapes), pieces)
+
+    return wholes, cut
 
 
 def product(equation: Any, factors: list[jax.Array]) -> jax.Array:

@@ -10,8 +10,8 @@ import jax
 
 from ..cell import Cell
 from ..checks import floats, is_half, positive
-from .engine import Sequence
-from .gradient import Autodiff, Gradient, dividing, stepped, tiled
+from .engine import Sequence, Steps
+from .gradient import Gradient, dividing, read_late, stepped, substitute, tiled
 from .inside import Inside
 from .system import Loop, solved
 
@@ -44,7 +44,11 @@ class LinearSolve(Gradient):
 
         def plain(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
             def part(state: Any, part: Sequence) -> tuple[Any, Any]:
-                return Autodiff().states(cell, params, state, initial, part, reverse=reverse, unroll=unroll)
+                times, read = read_late(cell, params, part.xs)
+                steps = Steps(times, part.real, part.restart)
+                options = {"reverse": reverse, "unroll": unroll, "read": read}
+                state, (states, _) = substitute(cell, params, state, initial, steps, **options)
+                return state, states
 
             return tiled(part, state, sequence, without, reverse=reverse)
 
