@@ -23,7 +23,10 @@ class GRUState(NamedTuple):
 
 
 class Gates(NamedTuple):
-    """An array per gate rather than one: XLA's CPU backend does not vectorise slices of what a loop reads step by step."""
+    """An array per gate rather than one: XLA's CPU backend does not vectorise slices of what a loop reads step by step.
+
+    Where `project` splits last of all, a loop without a derivative reads each gate from the whole.
+    """
 
     r: Any  # [..., hidden]
     z: Any  # [..., hidden]
