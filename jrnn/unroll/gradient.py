@@ -55,8 +55,8 @@ def projected(cell: Cell, params: Any, xs: jax.Array) -> Any:
     return accumulated(functools.partial(project, cell), params, xs)
 
 
-def read_late(cell: Cell, params: Any, xs: jax.Array) -> tuple[jax.Array, Callable[[Any], Any]]:
-    """`(times, read)`: `read(times[t])` is z at t, for a loop that is not differentiated.
+def read_late(cell: Cell, params: Any, xs: jax.Array) -> tuple[Any, Callable[[Any], Any]]:
+    """`(stacks, read)`: `read` makes z at t from `stacks` at t, for a loop that is not differentiated.
 
     Where `project` splits what it returns (gates), a step reads each piece from the stack of the whole. Split before the loop,
     all would be written once more; split after the step is read, XLA's CPU backend does not vectorise what follows.
@@ -70,16 +70,19 @@ def read_late(cell: Cell, params: Any, xs: jax.Array) -> tuple[jax.Array, Callab
 
     wholes = by_rows(project_whole, xs.ndim - 1, xs)
 
-    def read(time: jax.Array) -> Any:
-        def piece(whole: jax.Array, start: int, size: int | None) -> jax.Array:
+    def read(stacks: tuple[jax.Array, list[jax.Array]]) -> Any:
+        time, now = stacks
+
+        def piece(whole: tuple[jax.Array, jax.Array], start: int, size: int | None) -> jax.Array:
+            stack, row = whole
             if size is None:
-                return lax.dynamic_index_in_dim(whole, time, keepdims=False)
-            corner = (time, *[0] * (whole.ndim - 2), start)
-            return lax.dynamic_slice(whole, corner, (1, *whole.shape[1:-1], size))[0]
+                return row
+            corner = (time, *[0] * (stack.ndim - 2), start)
+            return lax.dynamic_slice(stack, corner, (1, *stack.shape[1:-1], size))[0]
 
-        return cut(wholes, piece)
+        return cut(list(zip(wholes, now, strict=True)), piece)
 
-    return jnp.arange(xs.shape[0]), read
+    return (jnp.arange(xs.shape[0]), wholes), read
 
 
 class Made(NamedTuple):

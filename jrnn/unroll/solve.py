@@ -44,8 +44,8 @@ class LinearSolve(Gradient):
 
         def plain(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
             def part(state: Any, part: Sequence) -> tuple[Any, Any]:
-                times, read = read_late(cell, params, part.xs)
-                steps = Steps(times, part.real, part.restart)
+                stacks, read = read_late(cell, params, part.xs)
+                steps = Steps(stacks, part.real, part.restart)
                 options = {"reverse": reverse, "unroll": unroll, "read": read}
                 state, (states, _) = substitute(cell, params, state, initial, steps, **options)
                 return state, states
