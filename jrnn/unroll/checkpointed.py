@@ -18,8 +18,8 @@ class Checkpointed(Gradient):
     """Only every `every`-th state is kept, and the steps between are run again for the derivative (Chen et al. 2016).
 
     The memory that the derivative takes, beyond inputs, outputs and their gradients, grows as time / every + every: with the
-    square root of time where `every` is None, which takes that root, or a little less if that divides time. It costs one more
-    forward pass. `gradient` differentiates the steps between.
+    square root of time where `every` is None, which takes the largest divisor of time between that root and twice it, or
+    about twice it where there is none. It costs one more forward pass. `gradient` differentiates the steps between.
     """
 
     every: int | None = None
@@ -36,5 +36,5 @@ class Checkpointed(Gradient):
             return self.gradient.states(cell, params, state, initial, sequence, reverse=reverse, unroll=unroll)
 
         time = sequence.xs.shape[0]
-        every = self.every or dividing(time, math.isqrt(time - 1) + 1)
+        every = self.every or dividing(time, 2 * math.isqrt(time - 1) + 1)
         return tiled(lambda s, q: part(params, s, initial, q), state, sequence, every, reverse=reverse)
