@@ -1,5 +1,6 @@
 """What leaves the body of a loop (what depends on the parameters alone, and does not grow), and 16-bit floats in it."""
 
+import functools
 import re
 
 import cases
@@ -144,6 +145,20 @@ def test_16_bit_floats_are_multiplied_as_such_and_summed_in_32(gradient):
         "tensor<16xf32>",
     ) in sums  # of the bias
     assert not [terms for terms, _ in sums if "bf16" in terms]
+
+
+def test_steps_are_laid_out_in_every_loop_of_a_derivative():
+    cell = jrnn.GRU(3, 4)
+    params, xs = cell.init(jax.random.key(0)), jnp.ones((7, 2, 3))
+
+    def loss(params):
+        return jnp.sum(jrnn.unroll(cell, params, xs, engine=jrnn.Scan(unroll=3))[1])
+
+    forward_mode = functools.partial(jax.jvp, loss, (params,))
+    for derivative, given in ((jax.grad(loss), params), (forward_mode, (params,))):
+        loops = list(scans(jax.make_jaxpr(derivative)(given).jaxpr))
+        assert len(loops) > 1
+        assert {loop.params["unroll"] for loop in loops} == {3}
 
 
 def scans(jaxpr):

@@ -68,7 +68,7 @@ class Given(NamedTuple):
 
 @solved.defjvp
 def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    cell, axes, gates, reverse, _ = loop
+    cell, axes, gates, reverse, unroll = loop
     params, state, initial, sequence = primals
     dparams, dstate, dinitial, dsequence = tangents
     steps, (states, made) = _run(loop, params, state, initial, sequence)
@@ -109,7 +109,8 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
 
         given, first, *at_each = b
         dz, b, c = jax.tree.map(jnp.add, tuple(at_each), accumulated(contributed, given))
-        after = loops.scan(body, params, first, (at, dz, b, c), loops.undifferentiated, reverse=reverse)[1]
+        options = {"reverse": reverse, "unroll": unroll}
+        after = loops.scan(body, params, first, (at, dz, b, c), loops.undifferentiated, **options)[1]
         return given, first, dz, *after
 
     def transpose_solve(_: Any, g: Any) -> Any:
@@ -138,7 +139,8 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
             return _carried(at.steps, jax.tree.map(jnp.add, ds, past)), (new, distinct)
 
         zeros = vary_alike(jax.tree.map(jnp.zeros_like, floats(state)), state)[0]
-        ds, (states, distinct) = loops.undifferentiated(body, zeros, (at, g_r, g_s), reverse=not reverse)
+        options = {"reverse": not reverse, "unroll": unroll}
+        ds, (states, distinct) = loops.undifferentiated(body, zeros, (at, g_r, g_s), **options)
         at_each = *jax.tree.map(jnp.add, shared.unpack(distinct), (g_z, g_r)), states
         (through,) = gathered(jax.linear_transpose(contributed, g_given), at_each)
         return *jax.tree.map(jnp.add, (through, ds), (g_given, g_first)), *at_each
