@@ -34,7 +34,7 @@ from experiments.data.forecasting import Data
 from experiments.run import Run, console, explained, open_run, use_all_cores
 from experiments.supervised import TrainingConfig, result_metrics, train
 from jrnn import losses
-from jrnn.checks import affine, along
+from jrnn.arrays import affine, broadcast_like
 from jrnn.train import make_evaluate
 
 NAME = "forecasting"
@@ -178,7 +178,7 @@ class Forecaster:
 def pinball(quantiles: jax.Array, truth: jax.Array) -> losses.Mean:
     """Mean pinball loss of `quantiles` [..., quantiles] against `truth` [...]: the absolute error for the median alone."""
     over = truth[..., None] - quantiles
-    shares = along(jnp.asarray(QUANTILES, over.dtype), over)
+    shares = broadcast_like(jnp.asarray(QUANTILES, over.dtype), over)
     cost = 2 * jnp.maximum(shares * over, (shares - 1) * over)
     return losses.Mean(total=cost.sum(), weight=jnp.asarray(cost.size, cost.dtype))
 

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 
 import jrnn
 from jrnn import losses
-from jrnn.checks import affine, real_steps
+from jrnn.arrays import affine
 from jrnn.data import Batch
 from jrnn.data.vocabulary import PADDING, UNKNOWN
 from jrnn.models.classifier import real_rows
 from jrnn.models.crf import CRF
 from jrnn.pooling import Pooling
+from jrnn.segments import step_mask
 
 OUTSIDE = 0  # the label O: no slot
 
@@ -75,7 +76,7 @@ class SlotFiller:
         """words [time, *batch] -> logits of the slots [time, *batch, slots] and of the intent [*batch, intents]."""
         _, xs = self.embedding.apply(params.embedding, words, lengths=lengths)
         _, ys = self.layer.apply(params.layer, in_context(xs, self.window), lengths=lengths, key=key)
-        pooled = self.pooling.apply(params.pooling, ys, real_steps(lengths, None, words.shape))
+        pooled = self.pooling.apply(params.pooling, ys, step_mask(lengths, None, words.shape))
         return affine(ys, params.w_slots, params.b_slots), affine(pooled, params.w_intent, params.b_intent)
 
     def loss(
@@ -89,7 +90,7 @@ class SlotFiller:
     ) -> losses.Mean:
         """Nats per word: those of its slot, and a word's share of `intent_weight` times those of the utterance's intent."""
         slots, intent = self.apply(params, data.words, lengths, key=key)
-        real = real_steps(lengths, None, data.words.shape)
+        real = step_mask(lengths, None, data.words.shape)
         if self.crf:
             total = -CRF(self.slots).log_likelihood(params.crf, slots, data.slots, lengths=lengths).sum()
         else:

@@ -13,6 +13,11 @@ from .cells import ProjectedLSTM as ProjectedLSTM
 from .embeddings import Embedding as Embedding
 from .embeddings import OneHot as OneHot
 from .embeddings import WordsAndCharacters as WordsAndCharacters
+from .engines import Autodiff as Autodiff
+from .engines import Checkpointed as Checkpointed
+from .engines import Engine as Engine
+from .engines import LinearSolve as LinearSolve
+from .engines import Scan as Scan
 from .layers import Bidirectional as Bidirectional
 from .layers import Dropout as Dropout
 from .layers import Layer as Layer
@@ -20,9 +25,4 @@ from .layers import Layered as Layered
 from .layers import Recurrent as Recurrent
 from .layers import Residual as Residual
 from .layers import rnn as rnn
-from .unroll import Autodiff as Autodiff
-from .unroll import Checkpointed as Checkpointed
-from .unroll import Engine as Engine
-from .unroll import LinearSolve as LinearSolve
-from .unroll import Scan as Scan
 from .unroll import unroll as unroll

@@ -6,7 +6,8 @@ from typing import Any, Generic, TypeVar
 
 import jax
 
-from .checks import activation, check_input, check_params, check_state, of_dtypes, positive, wide
+from .arrays import cast_like, halves_to_float32
+from .checks import activation_function, check_input, check_params, check_positive, check_state
 
 P = TypeVar("P")
 S = TypeVar("S")
@@ -41,10 +42,10 @@ class Cell(abc.ABC, Generic[P, S]):
 
     def __post_init__(self) -> None:
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-        positive(type(self).__name__, **{name: size for name, size in options.items() if name.endswith("_size")})
+        check_positive(type(self).__name__, **{name: size for name, size in options.items() if name.endswith("_size")})
         for name, choice in options.items():
             if name.endswith("activation"):
-                activation(choice, f"{type(self).__name__}: {name}")
+                activation_function(choice, f"{type(self).__name__}: {name}")
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> P:
@@ -83,4 +84,4 @@ class Cell(abc.ABC, Generic[P, S]):
 
 def updated(cell: Cell, params: Any, state: Any, z: Any, r: Any) -> Any:
     """`cell.update`, in float32 where what it is given are 16-bit floats, and the new state rounded to the old one's dtype."""
-    return of_dtypes(cell.update(*wide((params, state, z, r))), state)
+    return cast_like(cell.update(*halves_to_float32((params, state, z, r))), state)

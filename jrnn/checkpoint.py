@@ -11,7 +11,8 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from .checks import describe, is_key
+from .arrays import is_key
+from .checks import describe
 
 
 class CheckpointError(ValueError):

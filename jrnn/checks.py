@@ -1,4 +1,4 @@
-"""Checks that a user's mistake meets before it meets JAX, and the words they use; small array helpers.
+"""Checks that a user's mistake meets before it meets JAX, and the words they use.
 
 Every check runs while a function is traced, so it costs nothing once compiled.
 """
@@ -10,13 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.core import Tracer
+
+from .arrays import is_key
 
 Activation = str | Callable[[jax.Array], jax.Array]
 
 
-def activation(choice: Activation, name: str = "activation") -> Callable[[jax.Array], jax.Array]:
+def activation_function(choice: Activation, name: str = "activation") -> Callable[[jax.Array], jax.Array]:
     """The function an option names: `"identity"`, any of `jax.nn` (`"relu"`, `"sigmoid"`, ...) or `"tanh"`."""
     if callable(choice):
         return choice
@@ -33,7 +34,7 @@ def activation(choice: Activation, name: str = "activation") -> Callable[[jax.Ar
     return function
 
 
-def positive(owner: str, **sizes: int) -> None:
+def check_positive(owner: str, **sizes: int) -> None:
     """Every size is an integer of at least 1."""
     for name, size in sizes.items():
         if not isinstance(size, int | np.integer) or isinstance(size, bool):
@@ -42,109 +43,10 @@ def positive(owner: str, **sizes: int) -> None:
             raise ValueError(f"{owner}: {name} is {size}; expected at least 1")
 
 
-def along(vector: jax.Array, like: jax.Array) -> jax.Array:
-    """`vector` [features] repeated over the leading axes of `like` [..., features]."""
-    return jnp.broadcast_to(vector, like.shape)
-
-
-def affine(x: jax.Array, w: jax.Array, b: jax.Array | None) -> jax.Array:
-    """`x @ w + b` with `x` [..., in], `w` [in, out], `b` [out] or None."""
-    return biased(x @ w, b)
-
-
-def biased(x: jax.Array, b: jax.Array | None) -> jax.Array:
-    """`x + b` with `x` [..., features], `b` [features] or None."""
-    return x if b is None else x + along(b, x)
-
-
-def by_rows(f: Callable[..., Any], axes: int, *trees: Any) -> Any:
-    """`f(*trees)`, a function that broadcasts over the first `axes` axes (time and batch), with those axes as one.
-
-    On a CPU alone, where XLA's gradient of a weight is up to 2.5 times as fast from a matrix as from [time, batch, features].
-    Elsewhere nothing is merged: a batch axis that the compiler shards over devices must stay an axis.
-    """
-    leaves = jax.tree.leaves(trees)
-    if jax.default_backend() != "cpu" or any(is_sharded(a) for a in leaves):
-        return f(*trees)
-    lead = leaves[0].shape[:axes]
-    flat = f(*jax.tree.map(lambda a: a.reshape(-1, *a.shape[axes:]), trees))
-    return jax.tree.map(lambda a: a.reshape(*lead, *a.shape[1:]), flat)
-
-
-def is_sharded(a: jax.Array) -> bool:
-    """Whether the compiler divides it among devices, so that its axes must stay as they are."""
-    return any(axis is not None for axis in jax.typeof(a).sharding.spec)
-
-
-def select(condition: jax.Array, yes: Any, no: Any) -> Any:
-    """Leaf by leaf `where`, with `condition` [*batch] against leaves [*batch, ...]; it selects, so NaN does not leak."""
-
-    def one(a: jax.Array, b: jax.Array) -> jax.Array:
-        rank = max(a.ndim, b.ndim)
-        shape = jnp.broadcast_shapes(a.shape, b.shape)
-        where = jnp.broadcast_to(condition.reshape(condition.shape + (1,) * (rank - condition.ndim)), shape)
-        return jnp.where(where, jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape))
-
-    return jax.tree.map(one, yes, no)
-
-
-def single(dtype: Any) -> np.dtype:
-    """`dtype`, or float32 where it is of half precision."""
-    return np.promote_types(dtype, np.float32)
-
-
-def is_half(dtype: Any) -> bool:
-    """Whether it is a 16-bit float."""
-    return jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize == 2
-
-
-def wide(tree: Any) -> Any:
-    """The same, with 16-bit floats as float32."""
-    return jax.tree.map(lambda a: a.astype(jnp.float32) if is_half(a.dtype) else a, tree)
-
-
-def of_dtypes(tree: Any, examples: Any) -> Any:
-    """The same, in the dtypes of `examples`."""
-    return jax.tree.map(lambda a, to: a if a.dtype == to.dtype else a.astype(to.dtype), tree, examples)
-
-
-def is_key(leaf: Any) -> bool:
-    """Whether a leaf holds typed PRNG keys."""
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def floats(tree: Any, values: Any = None) -> list[Any]:
-    """The leaves that can be differentiated; with `values`, a tree of as many leaves, those of it in their places."""
-    leaves = jax.tree.leaves(tree)
-    of = leaves if values is None else jax.tree.leaves(values)
-    return [value for leaf, value in zip(leaves, of, strict=True) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-
-
-def filled(tree: Any, values: list[Any]) -> Any:
-    """`tree` with the leaves that can be differentiated replaced, in their order."""
-    remaining = iter(values)
-    return jax.tree.map(lambda a: next(remaining) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
-
-
-def one_key(key: Any, name: str = "key") -> None:
+def check_key(key: Any, name: str = "key") -> None:
     """`key` is a single typed key, as `jax.random.key` makes it."""
     if not hasattr(key, "dtype") or not is_key(key) or key.shape != ():
         raise TypeError(f"{name} is {describe(key)}; expected one typed key such as jax.random.key(0)")
-
-
-def vary_alike(*trees: Any) -> tuple[Any, ...]:
-    """Mark every array as varying over each mesh axis that any of them varies over.
-
-    Inside `jax.shard_map` a scan's carry must vary alike at both ends, and a parameter that meets varying data inside the
-    loop would have its gradient summed over devices once per step; marked here, it is summed once. Elsewhere: no-op.
-    """
-    axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(trees)))
-
-    def cast(leaf: Any) -> Any:
-        missing = tuple(sorted(axes - jax.typeof(leaf).manual_axis_type.varying))
-        return lax.pcast(leaf, missing, to="varying") if missing else leaf
-
-    return jax.tree.map(cast, trees) if axes else trees
 
 
 def describe(value: Any) -> str:
@@ -272,15 +174,3 @@ def check_lengths(lengths: Any, time_and_batch: tuple[int, ...]) -> None:
     if values.size and (values.min() < 0 or values.max() > time):
         wrong = values[(values < 0) | (values > time)].ravel()[0]
         raise ValueError(f"lengths holds {wrong}; xs has {time} time steps, so each length must lie in 0..{time}")
-
-
-def real_steps(lengths: jax.Array | None, mask: jax.Array | None, time_and_batch: tuple[int, ...]) -> jax.Array | None:
-    """`lengths` and `mask`, checked, as one bool [time, *batch]; None where neither is given."""
-    if mask is not None:
-        check_flags(mask, "mask", time_and_batch)
-    if lengths is None:
-        return mask
-    check_lengths(lengths, time_and_batch)
-    steps = lax.broadcasted_iota(jnp.int32, time_and_batch, 0)  # not lengths' dtype: 300 steps do not fit int8
-    within = steps < jnp.broadcast_to(lengths.astype(jnp.int32), time_and_batch)
-    return within if mask is None else within & mask

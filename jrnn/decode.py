@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .checks import single
+from .arrays import at_least_float32
 
 S = TypeVar("S")
 
@@ -33,7 +33,7 @@ def draw(
         raise ValueError(f"top_p is {top_p}; expected a probability in (0, 1], or None for all")
     if temperature == 0:
         return jnp.argmax(logits, -1)
-    logits = logits.astype(single(logits.dtype)) / temperature
+    logits = logits.astype(at_least_float32(logits.dtype)) / temperature
     logits, tokens = lax.top_k(logits, min(top_k or logits.shape[-1], logits.shape[-1]))  # most likely first
     if top_p is not None:
         probabilities = jax.nn.softmax(logits)

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .checks import check_params, check_tokens, describe, positive, real_steps, select
+from .arrays import select
+from .checks import check_params, check_positive, check_tokens, describe
 from .layers import Layer
+from .segments import step_mask
 
 
 class _Lookup(Layer):
@@ -21,7 +23,7 @@ class _Lookup(Layer):
         return ()
 
     def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
-        real = real_steps(lengths, mask, xs.shape)
+        real = step_mask(lengths, mask, xs.shape)
         ys = self.step(params, (), xs if real is None else jnp.where(real, xs, jnp.zeros_like(xs)), key=key)[1]
         return (), ys if real is None else select(real, ys, jnp.zeros_like(ys))
 
@@ -44,7 +46,7 @@ class Embedding(_Lookup):
     frozen: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        positive("Embedding", vocabulary_size=self.vocabulary_size, size=self.size)
+        check_positive("Embedding", vocabulary_size=self.vocabulary_size, size=self.size)
 
     @property
     def output_size(self) -> int:
@@ -69,7 +71,7 @@ class OneHot(_Lookup):
     stateless = True
 
     def __post_init__(self) -> None:
-        positive("OneHot", vocabulary_size=self.vocabulary_size)
+        check_positive("OneHot", vocabulary_size=self.vocabulary_size)
         object.__setattr__(self, "dtype", jnp.dtype(self.dtype).name)
 
     @property
@@ -123,7 +125,7 @@ class WordsAndCharacters(Layer):
 
     def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
         spelled = self._check(params, xs)
-        real = real_steps(lengths, mask, spelled.words.shape)
+        real = step_mask(lengths, mask, spelled.words.shape)
         keys = (None, None) if key is None else jax.random.split(key)
         state, words = self.words.apply(
             params.words, spelled.words, state, lengths=lengths, mask=mask, reset=reset, key=keys[0]

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .arrays import at_least_float32
 from .cell import Cell
-from .checks import single
 
 P = TypeVar("P", bound=Any)
 
@@ -103,7 +103,7 @@ def _hidden(cell: Cell, params: Any) -> int:
 def _per_gate(key: jax.Array, gates: int, w: jax.Array, draw: Any) -> jax.Array:
     """`draw` for every gate's block of `w`, in float32 (half precision has no QR), then `w`'s dtype."""
     shape = (w.shape[0], w.shape[1] // gates)
-    blocks = [draw(k, shape, single(w.dtype)) for k in jax.random.split(key, gates)]
+    blocks = [draw(k, shape, at_least_float32(w.dtype)) for k in jax.random.split(key, gates)]
     return jnp.concatenate(blocks, -1).astype(w.dtype)
 
 

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .arrays import select
 from .cell import Cell
-from .checks import check_flags, check_input, check_params, one_key, positive, real_steps, select
-from .unroll import Engine, Scan, unroll
-from .unroll.unroll import restarts
+from .checks import check_flags, check_input, check_key, check_params, check_positive
+from .engines import Engine, Scan
+from .segments import step_mask
+from .unroll import restarts, unroll
 
 
 class Layer(abc.ABC):
@@ -77,7 +79,7 @@ class Layer(abc.ABC):
         A `Recurrent` layer reads it from its state, so under `jit` its outputs over time are never stacked.
         """
         state, ys = self.apply(params, xs, state, lengths=lengths, mask=mask, reset=reset, key=key)
-        return state, self.ends(ys, real_steps(lengths, mask, ys.shape[:-1]))
+        return state, self.ends(ys, step_mask(lengths, mask, ys.shape[:-1]))
 
 
 @jax.tree_util.register_static
@@ -124,7 +126,7 @@ class Recurrent(Layer):
 
     def last(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
         state, _ = self.apply(params, xs, state, lengths=lengths, mask=mask, reset=reset, key=key)
-        real = real_steps(lengths, mask, xs.shape[:-1])
+        real = step_mask(lengths, mask, xs.shape[:-1])
         y = self.cell.readout(params, state, self.ends(xs, real))
         return state, y if real is None else select(real.any(0), y, jnp.zeros_like(y))
 
@@ -226,7 +228,7 @@ class Bidirectional(Layer):
         xs = jnp.asarray(xs)
         check_input(self.forward, xs, check_params(self.forward, params.forward), "xs", time=True)
         lengths, mask, reset = (a if a is None else jnp.asarray(a) for a in (lengths, mask, reset))
-        real = real_steps(lengths, mask, xs.shape[:-1])
+        real = step_mask(lengths, mask, xs.shape[:-1])
         restart = None
         if reset is not None:
             check_flags(reset, "reset", xs.shape[:-1])
@@ -399,7 +401,7 @@ class Dropout(Layer):
         return (), jnp.where(self._keep(key, x.shape), x / (1 - self.rate), jnp.zeros_like(x))
 
     def _keep(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        one_key(key)
+        check_key(key)
         return jax.random.bernoulli(key, 1 - self.rate, shape)
 
 
@@ -436,7 +438,7 @@ class Residual(Layer):
 
     def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
         state, ys = self.layer.apply(params, xs, state, lengths=lengths, mask=mask, reset=reset, key=key)
-        real = real_steps(lengths, mask, ys.shape[:-1])
+        real = step_mask(lengths, mask, ys.shape[:-1])
         return state, ys + (xs if real is None else select(real, xs, jnp.zeros_like(xs)))
 
     def ends(self, ys, real):
@@ -463,7 +465,7 @@ def rnn(
     `cell` is a class such as `jrnn.LSTM`; `options` go to each of its cells. With `bidirectional`, each layer after the first
     reads both directions of the layer before it.
     """
-    positive("rnn", input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+    check_positive("rnn", input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
     layers: list[Layer] = []
     for index in range(num_layers):
         if index and dropout:
@@ -497,7 +499,7 @@ def _at(step: Any, ys: jax.Array, real: jax.Array | None) -> jax.Array:
 def _split(key: jax.Array | None, parts: int) -> Any:
     if key is None:
         return [None] * parts
-    one_key(key)
+    check_key(key)
     return jax.random.split(key, parts)
 
 

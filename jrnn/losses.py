@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .checks import describe, single
+from .arrays import at_least_float32
+from .checks import describe
 
 
 class Mean(NamedTuple):
@@ -31,7 +32,7 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array | None)
     Computed in float32 at least. A masked entry may hold any logits and any target.
     """
     _check_targets(targets, logits.shape[:-1])
-    logits = logits.astype(single(logits.dtype))
+    logits = logits.astype(at_least_float32(logits.dtype))
     if mask is not None:
         _check_mask(mask, targets.shape)
         logits = jnp.where(mask[..., None], logits, jnp.zeros_like(logits))
@@ -71,7 +72,7 @@ def _mean(values: jax.Array, mask: jax.Array | None) -> Mean:
 def _difference(predicted: jax.Array, targets: jax.Array, mask: jax.Array | None) -> jax.Array:
     if predicted.shape != targets.shape:
         raise ValueError(f"targets is {describe(targets)}; expected the shape of predicted, {list(predicted.shape)}")
-    difference = predicted.astype(single(predicted.dtype)) - targets.astype(single(targets.dtype))
+    difference = predicted.astype(at_least_float32(predicted.dtype)) - targets.astype(at_least_float32(targets.dtype))
     if mask is None:
         return difference
     _check_mask(mask, targets.shape)

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .checks import affine, along, check_flags, positive, select
+from .arrays import affine, broadcast_like, select
+from .checks import check_flags, check_positive
 
 
 class Pooling(abc.ABC):
@@ -69,7 +70,7 @@ class Attention(Pooling):
     hidden_size: int
 
     def __post_init__(self) -> None:
-        positive("Attention", hidden_size=self.hidden_size)
+        check_positive("Attention", hidden_size=self.hidden_size)
 
     def init(self, key: jax.Array, size: int) -> AttentionParams:
         w, query = jax.random.split(key)
@@ -82,7 +83,7 @@ class Attention(Pooling):
     def weights(self, params: AttentionParams, ys: jax.Array, real: jax.Array | None) -> jax.Array:
         """a [time, *batch]: what each step weighs, summing to 1 over the real steps of a row that has any."""
         u = jnp.tanh(affine(ys, params.w, params.b))
-        scores = (u * along(params.query, u)).sum(-1)
+        scores = (u * broadcast_like(params.query, u)).sum(-1)
         weights = jax.nn.softmax(scores, axis=0, where=real)
         return weights if real is None else jnp.where(real, weights, jnp.zeros_like(weights))
 

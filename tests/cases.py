@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jrnn
-from jrnn.checks import is_key
+from jrnn.arrays import is_key
 
 INPUT, HIDDEN = 3, 4
 

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec as P
 
 import jrnn
-from jrnn.checks import is_key
+from jrnn.arrays import is_key
 
 TIME = 5
 

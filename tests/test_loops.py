@@ -11,9 +11,9 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 import jrnn
-from jrnn.unroll.inside import once
-from jrnn.unroll.loops import hoisted
-from jrnn.unroll.programs import uncut
+from jrnn.engines.inside import once
+from jrnn.engines.loops import hoisted
+from jrnn.engines.programs import uncut
 
 
 def one_step(cell):

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import initializers
+from ..arrays import broadcast_like
 from ..cell import Cell
-from ..checks import Activation, activation, along, one_key
+from ..checks import Activation, activation_function, check_key
 
 
 class CTRNNParams(NamedTuple):
@@ -88,7 +89,7 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
         h = jnp.zeros((*batch, self.hidden_size), params.b.dtype)
         if key is None or self.noise == 0:
             return CTRNNState(h=h, key=None)
-        one_key(key)
+        check_key(key)
         return CTRNNState(h=h, key=jax.random.split(key, batch) if batch else key)
 
     def project(self, params: CTRNNParams, x: jax.Array) -> Drive:
@@ -102,7 +103,9 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
     def update(self, params: CTRNNParams, state: CTRNNState, z: Drive, r: jax.Array) -> CTRNNState:
         h = state.h
         tau = jnp.asarray(self.tau, h.dtype) if params.log_tau is None else jnp.exp(params.log_tau)
-        part = (jnp.asarray(self.dt, h.dtype) if z.dt is None else jnp.broadcast_to(z.dt, h.shape)) / along(tau, h)
+        part = (jnp.asarray(self.dt, h.dtype) if z.dt is None else jnp.broadcast_to(z.dt, h.shape)) / broadcast_like(
+            tau, h
+        )
         new = h + part * (r + z.x - h)
         if state.key is None:
             return CTRNNState(h=new, key=None)
@@ -116,7 +119,7 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
         return self._rate(params, state.h)
 
     def _rate(self, params: CTRNNParams, h: jax.Array) -> jax.Array:
-        return activation(self.activation)(h + along(params.b, h))
+        return activation_function(self.activation)(h + broadcast_like(params.b, h))
 
 
 def _split_each(keys: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import initializers
+from ..arrays import affine
 from ..cell import Cell
-from ..checks import Activation, activation, affine
+from ..checks import Activation, activation_function
 
 
 class ElmanParams(NamedTuple):
@@ -60,7 +61,7 @@ class Elman(Cell[ElmanParams, ElmanState]):
         return affine(state.h, params.w_h, params.b)
 
     def update(self, params: ElmanParams, state: ElmanState, z: jax.Array, r: jax.Array) -> ElmanState:
-        return ElmanState(h=activation(self.activation)(z + r))
+        return ElmanState(h=activation_function(self.activation)(z + r))
 
     def readout(self, params: ElmanParams, state: ElmanState, x: jax.Array) -> jax.Array:
         return state.h
@@ -121,8 +122,8 @@ class Jordan(Cell[JordanParams, JordanState]):
         return affine(state.y, params.w_h, params.b)
 
     def update(self, params: JordanParams, state: JordanState, z: jax.Array, r: jax.Array) -> JordanState:
-        h = activation(self.activation)(z + r)
-        return JordanState(y=activation(self.output_activation)(affine(h, params.w_y, params.b_y)))
+        h = activation_function(self.activation)(z + r)
+        return JordanState(y=activation_function(self.output_activation)(affine(h, params.w_y, params.b_y)))
 
     def readout(self, params: JordanParams, state: JordanState, x: jax.Array) -> jax.Array:
         return state.y

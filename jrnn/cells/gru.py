@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import initializers
+from ..arrays import add_bias
 from ..cell import Cell
-from ..checks import biased
 
 
 class GRUParams(NamedTuple):
@@ -77,15 +77,15 @@ class GRU(Cell[GRUParams, GRUState]):
 
     def project(self, params: GRUParams, x: jax.Array) -> Gates:
         r, z, n = jnp.split(x @ params.w_x, 3, -1)
-        return Gates(r, z, biased(n, self._biases(params).n))
+        return Gates(r, z, add_bias(n, self._biases(params).n))
 
     def recur(self, params: GRUParams, state: GRUState) -> Gates:
         b = self._biases(params)
         if not self.reset_after:
             r, z = jnp.split(state.h @ params.w_h[:, : 2 * self.hidden_size], 2, -1)
-            return Gates(biased(r, b.r), biased(z, b.z), None)
+            return Gates(add_bias(r, b.r), add_bias(z, b.z), None)
         r, z, n = jnp.split(state.h @ params.w_h, 3, -1)
-        return Gates(biased(r, b.r), biased(z, b.z), biased(n, params.b_n))
+        return Gates(add_bias(r, b.r), add_bias(z, b.z), add_bias(n, params.b_n))
 
     def update(self, params: GRUParams, state: GRUState, z: Gates, r: Gates) -> GRUState:
         reset, keep = sigmoid(z.r + r.r), sigmoid(z.z + r.z)

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import initializers
+from ..arrays import affine, broadcast_like
 from ..cell import Cell
-from ..checks import Activation, activation, affine, along
+from ..checks import Activation, activation_function
 
 
 class LSTMParams(NamedTuple):
@@ -71,7 +72,7 @@ class LSTM(Cell[LSTMParams, LSTMState]):
     def update(self, params: LSTMParams, state: LSTMState, z: jax.Array, r: jax.Array) -> LSTMState:
         i, f, g, o = activated_gates(z + r, self.gate_activation, self.activation)
         c = f * state.c + i * g
-        return LSTMState(h=o * activation(self.activation)(c), c=c)
+        return LSTMState(h=o * activation_function(self.activation)(c), c=c)
 
     def readout(self, params: LSTMParams, state: LSTMState, x: jax.Array) -> jax.Array:
         return state.h
@@ -141,12 +142,12 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
         return affine(state.h, params.w_h, params.b)
 
     def update(self, params: PeepholeLSTMParams, state: LSTMState, z: jax.Array, r: jax.Array) -> LSTMState:
-        gate, squash = activation(self.gate_activation), activation(self.activation)
+        gate, squash = activation_function(self.gate_activation), activation_function(self.activation)
         i, f, g, o = jnp.split(z + r, 4, -1)
-        i = gate(i + along(params.p_i, i) * state.c)
-        f = gate(f + along(params.p_f, f) * state.c)
+        i = gate(i + broadcast_like(params.p_i, i) * state.c)
+        f = gate(f + broadcast_like(params.p_f, f) * state.c)
         c = f * state.c + i * squash(g)
-        o = gate(o + along(params.p_o, o) * c)
+        o = gate(o + broadcast_like(params.p_o, o) * c)
         return LSTMState(h=o * squash(c), c=c)
 
     def readout(self, params: PeepholeLSTMParams, state: LSTMState, x: jax.Array) -> jax.Array:
@@ -224,7 +225,7 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, ProjectedLSTMState]):
     ) -> ProjectedLSTMState:
         i, f, g, o = activated_gates(z + r, self.gate_activation, self.activation)
         c = f * state.c + i * g
-        return ProjectedLSTMState(h=(o * activation(self.activation)(c)) @ params.w_r, c=c)
+        return ProjectedLSTMState(h=(o * activation_function(self.activation)(c)) @ params.w_r, c=c)
 
     def readout(self, params: ProjectedLSTMParams, state: ProjectedLSTMState, x: jax.Array) -> jax.Array:
         return state.h
@@ -243,8 +244,8 @@ def activated_gates(gates: jax.Array, gate: Activation, squash: Activation) -> l
     """
     if (gate, squash) != ("sigmoid", "tanh"):
         i, f, g, o = jnp.split(gates, 4, -1)
-        sigma, phi = activation(gate), activation(squash)
+        sigma, phi = activation_function(gate), activation_function(squash)
         return [sigma(i), sigma(f), phi(g), sigma(o)]
     half = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5], gates.dtype), gates.shape[-1] // 4)
-    i, f, g, o = jnp.split(jnp.tanh(gates * along(half, gates)), 4, -1)
+    i, f, g, o = jnp.split(jnp.tanh(gates * broadcast_like(half, gates)), 4, -1)
     return [0.5 * i + 0.5, 0.5 * f + 0.5, g, 0.5 * o + 0.5]

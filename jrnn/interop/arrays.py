@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..cell import Cell
-from ..checks import activation, describe
+from ..checks import activation_function, describe
 
 
 def checked(
@@ -100,7 +100,7 @@ def require(cell: Cell, library: str, **options: tuple[Any, ...]) -> None:
 
 
 def _same(value: Any, choice: Any) -> bool:
-    return value == choice or (callable(value) and isinstance(choice, str) and value is activation(choice))
+    return value == choice or (callable(value) and isinstance(choice, str) and value is activation_function(choice))
 
 
 def unsupported(cell: Any, library: str, kinds: Sequence[type[Cell]]) -> TypeError:

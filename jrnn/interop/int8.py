@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import along
+from ..arrays import broadcast_like
 
 
 class Int8(NamedTuple):
@@ -49,7 +49,7 @@ def _quantized(name: str, leaf: Any) -> Any:
 
 def _float(w: Int8) -> jax.Array:
     values = w.values.astype(w.scale.dtype)
-    return values * along(w.scale, values)
+    return values * broadcast_like(w.scale, values)
 
 
 def _is_int8(leaf: Any) -> bool:

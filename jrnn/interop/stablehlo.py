@@ -8,7 +8,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from ..unroll import Engine, Scan
+from ..engines import Engine, Scan
 from .int8 import dequantize
 from .signature import Array, Model, signature
 

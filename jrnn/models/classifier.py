@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from .. import losses
-from ..checks import affine, positive, real_steps
+from ..arrays import affine
+from ..checks import check_positive
 from ..layers import Layer
 from ..pooling import Pooling
+from ..segments import step_mask
 
 
 class ClassifierParams(NamedTuple):
@@ -34,7 +36,7 @@ class Classifier:
     pooling: Pooling | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        positive("Classifier", classes=self.classes)
+        check_positive("Classifier", classes=self.classes)
         if self.layer.output_size is None:
             raise ValueError(f"Classifier: layer is {self.layer}; expected one with an output size")
 
@@ -67,7 +69,7 @@ class Classifier:
             _, y = self.layer.last(params.layer, xs, **marks, key=key)
         else:
             _, ys = self.layer.apply(params.layer, xs, **marks, key=key)
-            y = self.pooling.apply(params.pooling, ys, real_steps(lengths, mask, ys.shape[:-1]))
+            y = self.pooling.apply(params.pooling, ys, step_mask(lengths, mask, ys.shape[:-1]))
         return affine(y, params.w, params.b)
 
     def loss(
@@ -88,5 +90,5 @@ class Classifier:
 def real_rows(lengths: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
     """Which rows have real steps: bool [*batch]; None: all."""
     if mask is not None:
-        return real_steps(lengths, mask, mask.shape).any(0)  # type: ignore[union-attr]
+        return step_mask(lengths, mask, mask.shape).any(0)  # type: ignore[union-attr]
     return None if lengths is None else lengths > 0

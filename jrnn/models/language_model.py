@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..checks import affine, positive
+from ..arrays import affine
+from ..checks import check_positive
 from ..embeddings import lookup
 from ..layers import Layer
 
@@ -31,7 +32,7 @@ class LanguageModel:
     layer: Layer
 
     def __post_init__(self) -> None:
-        positive("LanguageModel", vocabulary_size=self.vocabulary_size)
+        check_positive("LanguageModel", vocabulary_size=self.vocabulary_size)
         if self.layer.input_size is None or self.layer.output_size is None:
             raise ValueError(f"LanguageModel: layer is {self.layer}; expected one with an input and an output size")
 

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from .. import losses
-from ..checks import affine, positive, real_steps
+from ..arrays import affine
+from ..checks import check_positive
 from ..layers import Layer
+from ..segments import step_mask
 from .crf import CRF
 
 
@@ -33,7 +35,7 @@ class Tagger:
     crf: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        positive("Tagger", labels=self.labels)
+        check_positive("Tagger", labels=self.labels)
         if self.layer.output_size is None:
             raise ValueError(f"Tagger: layer is {self.layer}; expected one with an output size")
 
@@ -79,7 +81,7 @@ class Tagger:
         """Nats of `labels` [time, *batch] per real step; a padded step may hold any label."""
         marks = {"lengths": lengths, "mask": mask, "reset": reset}
         logits = self.apply(params, xs, **marks, key=key)
-        real = real_steps(lengths, mask, labels.shape)
+        real = step_mask(lengths, mask, labels.shape)
         if not self.crf:
             return losses.cross_entropy(logits, labels, real)
         likelihood = CRF(self.labels).log_likelihood(params.crf, logits, labels, **marks)
@@ -101,5 +103,5 @@ class Tagger:
         if self.crf:
             return CRF(self.labels).decode(params.crf, logits, **marks)
         best = logits.argmax(-1).astype(jnp.int32)
-        real = real_steps(lengths, mask, best.shape)
+        real = step_mask(lengths, mask, best.shape)
         return best if real is None else jnp.where(real, best, -jnp.ones_like(best))

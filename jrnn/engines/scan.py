@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from ..cell import Cell
-from ..checks import positive
+from ..checks import check_positive
 from .engine import Engine, Sequence
 from .gradient import Gradient, check_gradient
 from .solve import LinearSolve
@@ -25,7 +25,7 @@ class Scan(Engine):
     gradient: Gradient = dataclasses.field(default=LinearSolve(), kw_only=True)
 
     def __post_init__(self) -> None:
-        positive("Scan", unroll=self.unroll)
+        check_positive("Scan", unroll=self.unroll)
         check_gradient("Scan", self.gradient)
 
     def run(

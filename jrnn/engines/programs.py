@@ -10,7 +10,7 @@ from jax import lax
 from jax.core import eval_jaxpr
 from jax.extend.core import Literal
 
-from ..checks import is_half, is_sharded, vary_alike, wide
+from ..arrays import halves_to_float32, is_half, is_sharded, match_varying_axes
 
 
 def accumulated(f: Callable[..., Any], *arguments: Any) -> Any:
@@ -101,7 +101,7 @@ def _product_over_rows(equation: Any, factors: list[jax.Array]) -> jax.Array:
 
 def _sum(equation: Any, terms: list[jax.Array]) -> jax.Array:
     """The sum, of 16-bit floats in float32."""
-    return equation.primitive.bind(*wide(terms), **equation.params).astype(equation.outvars[0].aval.dtype)
+    return equation.primitive.bind(*halves_to_float32(terms), **equation.params).astype(equation.outvars[0].aval.dtype)
 
 
 def evaluated(jaxpr: Any, consts: list[Any], arguments: list[Any], by: dict[str, Callable[..., Any]]) -> list[Any]:
@@ -134,7 +134,7 @@ def closed(f: Callable[..., Any], *examples: Any) -> Callable[..., Any]:
     `custom_linear_solve` needs it in `jax.shard_map`: it marks the constants of its functions so, after tracing them.
     """
     jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(*examples)
-    (constants,) = vary_alike(jaxpr.consts)
+    (constants,) = match_varying_axes(jaxpr.consts)
 
     def marked(equation: Any, values: list[jax.Array]) -> jax.Array:
         missing = set(equation.params["axes"]) - jax.typeof(values[0]).manual_axis_type.varying

@@ -1,4 +1,4 @@
-"""From a cell and a sequence to states and outputs: the unroll, and the engines that run it."""
+"""From a cell and a sequence to states and outputs: the engines that run the loop."""
 
 from .checkpointed import Checkpointed as Checkpointed
 from .engine import Engine as Engine
@@ -6,4 +6,3 @@ from .gradient import Autodiff as Autodiff
 from .gradient import Gradient as Gradient
 from .scan import Scan as Scan
 from .solve import LinearSolve as LinearSolve
-from .unroll import unroll as unroll

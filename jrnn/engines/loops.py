@@ -10,7 +10,7 @@ from jax import lax
 from jax.core import eval_jaxpr
 from jax.extend.core import JaxprEqn
 
-from ..checks import is_half
+from ..arrays import is_half
 from .programs import evaluated, product, variables
 
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ..arrays import by_rows, cast_like, halves_to_float32, select
 from ..cell import Cell, updated
-from ..checks import by_rows, of_dtypes, select, wide
 from . import loops
 from .engine import Sequence, Steps, restarted
 from .inside import Inside, once
@@ -121,10 +121,10 @@ def substitute(
         # Without the barrier XLA computes the state twice, once for the carry and once for the stacked states.
         new = lax.optimization_barrier(new if step.real is None else select(step.real, new, state))
         types = jax.tree.map(jax.typeof, (new, Made(r, inside)))
-        return new, wide((new, Made(r, inside)))
+        return new, halves_to_float32((new, Made(r, inside)))
 
     state, stacked = loops.scan(body, (params, initial), state, steps, reverse=reverse, unroll=unroll)
-    return state, of_dtypes(stacked, types)
+    return state, cast_like(stacked, types)
 
 
 def stepped(cell: Cell, params: Any, state: Any, z: Any, r: Any, known: Any = None) -> tuple[Any, Inside]:
@@ -147,12 +147,12 @@ def tiled(
 
     def wide_part(state: Any, part: Sequence) -> tuple[Any, Any]:  # see `substitute`
         state, states = run(state, part)
-        return state, wide(states)
+        return state, halves_to_float32(states)
 
     def loop(state: Any) -> tuple[Any, Any]:
         parts = jax.tree.map(lambda a: a[:whole].reshape(whole // tile, tile, *a.shape[1:]), sequence)
         final, states = lax.scan(wide_part, state, parts, reverse=reverse)
-        return final, of_dtypes(jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), states), state)
+        return final, cast_like(jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), states), state)
 
     if whole == sequence.xs.shape[0]:
         return loop(state)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from ..checks import positive
+from ..checks import check_positive
 from .engine import Sequence
 from .gradient import Gradient, check_gradient, dividing, tiled
 from .solve import LinearSolve
@@ -27,7 +27,7 @@ class Checkpointed(Gradient):
 
     def __post_init__(self) -> None:
         if self.every is not None:
-            positive("Checkpointed", every=self.every)
+            check_positive("Checkpointed", every=self.every)
         check_gradient("Checkpointed", self.gradient)
 
     def states(self, cell, params, state, initial, sequence, *, reverse, unroll):

@@ -20,8 +20,17 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
+from ..arrays import (
+    by_rows,
+    cast_like,
+    differentiable,
+    halves_to_float32,
+    is_half,
+    match_varying_axes,
+    select,
+    with_differentiable,
+)
 from ..cell import Cell
-from ..checks import by_rows, filled, floats, is_half, of_dtypes, select, vary_alike, wide
 from . import loops
 from .engine import Sequence, Steps, restarted
 from .gradient import Made, project, projected, stepped, substitute
@@ -72,7 +81,7 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
     params, state, initial, sequence = primals
     dparams, dstate, dinitial, dsequence = tangents
     steps, (states, made) = _run(loop, params, state, initial, sequence)
-    states = of_dtypes(named(wide(states), "states"), states)  # tiles stack them: see `substitute`
+    states = cast_like(named(halves_to_float32(states), "states"), states)  # tiles stack them: see `substitute`
     before = restarted(_shift(state, states, reverse), initial, steps)
     if gates:
         r, inside = named(made, "gates")
@@ -81,12 +90,12 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
         inside = stepped(cell, params, before, steps.z, r)[1]
     at = At(before, steps, r, inside)
     given = Given(params, sequence.xs, initial)
-    dgiven = Given(dparams, dsequence.xs, floats(initial, dinitial))
+    dgiven = Given(dparams, dsequence.xs, differentiable(initial, dinitial))
     contributed = closed(functools.partial(_contributed, loop, given, at), dgiven)
 
     # Depends on all that the system does, so that its derivative has a part in each equation, as `custom_linear_solve` needs it
     # to be transposed; XLA drops it.
-    one = jnp.where(False, _any_of((given, floats(state))), 1.0)
+    one = jnp.where(False, _any_of((given, differentiable(state))), 1.0)
 
     # The unknowns: what is given, the state's tangent before the first step, and those of z, r and the state at each.
     def matvec(x: Any) -> Any:
@@ -116,11 +125,11 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
     def transpose_solve(_: Any, g: Any) -> Any:
         def through_update(params: Any, at: At, new: Any) -> Any:
             update = functools.partial(_ds, cell, params, at)
-            return jax.linear_transpose(update, floats(at.before), at.steps.z, at.r)(new)
+            return jax.linear_transpose(update, differentiable(at.before), at.steps.z, at.r)(new)
 
         def through_recur(params: Any, at: At, dr: Any) -> Any:
             recur = functools.partial(_dr, cell, params, at)
-            return jax.linear_transpose(recur, floats(at.before))(dr)[0]
+            return jax.linear_transpose(recur, differentiable(at.before))(dr)[0]
 
         g_given, g_first, g_z, g_r, g_s = g
         example = loops.one_step(at)
@@ -138,17 +147,17 @@ def _(loop: Loop, primals: Any, tangents: Any) -> tuple[Any, Any]:
             past = to_past(weights(), at, dr)
             return _carried(at.steps, jax.tree.map(jnp.add, ds, past)), (new, distinct)
 
-        zeros = vary_alike(jax.tree.map(jnp.zeros_like, floats(state)), state)[0]
+        zeros = match_varying_axes(jax.tree.map(jnp.zeros_like, differentiable(state)), state)[0]
         options = {"reverse": not reverse, "unroll": unroll}
         ds, (states, distinct) = loops.undifferentiated(body, zeros, (at, g_r, g_s), **options)
         at_each = *jax.tree.map(jnp.add, shared.unpack(distinct), (g_z, g_r)), states
         (through,) = gathered(jax.linear_transpose(contributed, g_given), at_each)
         return *jax.tree.map(jnp.add, (through, ds), (g_given, g_first)), *at_each
 
-    none = jax.tree.map(jnp.zeros_like, (steps.z, r, floats(states)))
-    b = _all_alike((dgiven, floats(state, dstate), *none))
+    none = jax.tree.map(jnp.zeros_like, (steps.z, r, differentiable(states)))
+    b = _all_alike((dgiven, differentiable(state, dstate), *none))
     dstates = lax.custom_linear_solve(matvec, b, solve, transpose_solve)[-1]
-    return states, jax.tree.map(_tangent, filled(states, dstates))
+    return states, jax.tree.map(_tangent, with_differentiable(states, dstates))
 
 
 def _all_alike(tangents: Any) -> Any:
@@ -162,7 +171,7 @@ def _all_alike(tangents: Any) -> Any:
 
 def _any_of(tree: Any) -> jax.Array:
     """A number that depends on all of it."""
-    return functools.reduce(jnp.add, [jnp.sum(jnp.asarray(a).astype(float)) for a in floats(tree)])
+    return functools.reduce(jnp.add, [jnp.sum(jnp.asarray(a).astype(float)) for a in differentiable(tree)])
 
 
 def _tangent(a: jax.Array) -> Any:
@@ -194,12 +203,12 @@ def _contributed(loop: Loop, given: Given, at: At, dgiven: Given) -> tuple[Any, 
 
     A restart contributes through `initial`.
     """
-    cell, before = loop.cell, floats(at.before)
+    cell, before = loop.cell, differentiable(at.before)
     dbefore = restarted(jax.tree.map(jnp.zeros_like, before), dgiven.initial, at.steps)
     values, dvalues = (given.params, before), (dgiven.params, dbefore)
 
     def recur(params: Any, values: Any) -> Any:
-        return _recur(loop, params, filled(at.before, values))
+        return _recur(loop, params, with_differentiable(at.before, values))
 
     def update(params: Any, values: Any) -> Any:
         return _update(cell, params, at, values, at.steps.z, at.r)
@@ -213,20 +222,22 @@ def _contributed(loop: Loop, given: Given, at: At, dgiven: Given) -> tuple[Any, 
 
 def _update(cell: Cell, params: Any, at: At, values: Any, z: Any, r: Any) -> Any:
     """What of the new state is differentiable, from the same of the old one."""
-    before = filled(at.before, values)
+    before = with_differentiable(at.before, values)
     new, _ = stepped(cell, params, before, z, r, at.inside)
-    return floats(new if at.steps.real is None else select(at.steps.real, new, before))
+    return differentiable(new if at.steps.real is None else select(at.steps.real, new, before))
 
 
 def _dr(cell: Cell, params: Any, at: At, ds: Any) -> Any:
     """The tangent of r, from the state's."""
-    return jax.jvp(lambda s: cell.recur(params, filled(at.before, s)), (floats(at.before),), (ds,))[1]
+    return jax.jvp(
+        lambda s: cell.recur(params, with_differentiable(at.before, s)), (differentiable(at.before),), (ds,)
+    )[1]
 
 
 def _ds(cell: Cell, params: Any, at: At, ds: Any, dz: Any, dr: Any) -> Any:
     """The tangent of the new state, from those of the old one, z and r."""
     update = functools.partial(_update, cell, params, at)
-    return jax.jvp(update, (floats(at.before), at.steps.z, at.r), (ds, dz, dr))[1]
+    return jax.jvp(update, (differentiable(at.before), at.steps.z, at.r), (ds, dz, dr))[1]
 
 
 class Shared:

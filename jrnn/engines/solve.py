@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 
+from ..arrays import differentiable, is_half
 from ..cell import Cell
-from ..checks import floats, is_half, positive
+from ..checks import check_positive
 from .engine import Sequence, Steps
 from .gradient import Gradient, dividing, read_late, stepped, substitute, tiled
 from .inside import Inside
@@ -35,7 +36,7 @@ class LinearSolve(Gradient):
 
     def __post_init__(self) -> None:
         if self.tile is not None:
-            positive("LinearSolve", tile=self.tile)
+            check_positive("LinearSolve", tile=self.tile)
         if self.save not in ("states", "gates", None):
             raise ValueError(f"LinearSolve: save is {self.save!r}; expected 'states', 'gates' or None")
 
@@ -59,7 +60,7 @@ class LinearSolve(Gradient):
                 return jax.tree.map(lambda a: a[0 if reverse else -1], states), states
 
             # Where nothing is to be computed again it would only copy what is kept; but what has no derivative (a key) needs it.
-            if not (tile is None and gates and len(floats(state)) == len(jax.tree.leaves(state))):
+            if not (tile is None and gates and len(differentiable(state)) == len(jax.tree.leaves(state))):
                 kept = jax.checkpoint_policies.save_only_these_names("states", *(["gates"] if gates else []))
                 part = jax.checkpoint(part, policy=kept, prevent_cse=False)
             return tiled(lambda s, q: part(params, s, initial, q), state, sequence, tile, reverse=reverse)
