@@ -1,6 +1,5 @@
 """Array helpers: broadcasting over leading axes, dtypes, the leaves of a tree that have a derivative."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -36,6 +35,12 @@ def select(condition: jax.Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(one, yes, no)
 
 
+def select_values(condition: jax.Array, yes: Any, no: Any) -> Any:
+    """`select` between two states, where typed keys stay those of `no`; `yes` may have none."""
+    values = iter([leaf for leaf in jax.tree.leaves(yes) if not is_key(leaf)])
+    return jax.tree.map(lambda a: a if is_key(a) else select(condition, next(values), a), no)
+
+
 def at_least_float32(dtype: Any) -> np.dtype:
     """`dtype`, or float32 where it is of half precision."""
     return np.promote_types(dtype, np.float32)
@@ -61,17 +66,20 @@ def is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def differentiable(tree: Any, values: Any = None) -> list[Any]:
-    """The leaves that can be differentiated; with `values`, a tree of as many leaves, those of it in their places."""
-    leaves = jax.tree.leaves(tree)
-    of = leaves if values is None else jax.tree.leaves(values)
-    return [value for leaf, value in zip(leaves, of, strict=True) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+def is_differentiable(leaf: Any) -> bool:
+    """Whether a leaf has a derivative: real and complex floats have, integers and keys have none."""
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def differentiable(tree: Any) -> list[Any]:
+    """The leaves that have a derivative."""
+    return [leaf for leaf in jax.tree.leaves(tree) if is_differentiable(leaf)]
 
 
 def with_differentiable(tree: Any, values: list[Any]) -> Any:
-    """`tree` with the leaves that can be differentiated replaced, in their order."""
+    """`tree` with the leaves that have a derivative replaced, in their order."""
     remaining = iter(values)
-    return jax.tree.map(lambda a: next(remaining) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+    return jax.tree.map(lambda a: next(remaining) if is_differentiable(a) else a, tree)
 
 
 def match_varying_axes(*trees: Any) -> tuple[Any, ...]:
@@ -87,22 +95,3 @@ def match_varying_axes(*trees: Any) -> tuple[Any, ...]:
         return lax.pcast(leaf, missing, to="varying") if missing else leaf
 
     return jax.tree.map(cast, trees) if axes else trees
-
-
-def by_rows(f: Callable[..., Any], axes: int, *trees: Any) -> Any:
-    """`f(*trees)`, a function that broadcasts over the first `axes` axes (time and batch), with those axes as one.
-
-    On a CPU alone, where XLA's gradient of a weight is up to 2.5 times as fast from a matrix as from [time, batch, features].
-    Elsewhere nothing is merged: a batch axis that the compiler shards over devices must stay an axis.
-    """
-    leaves = jax.tree.leaves(trees)
-    if jax.default_backend() != "cpu" or any(is_sharded(a) for a in leaves):
-        return f(*trees)
-    lead = leaves[0].shape[:axes]
-    flat = f(*jax.tree.map(lambda a: a.reshape(-1, *a.shape[axes:]), trees))
-    return jax.tree.map(lambda a: a.reshape(*lead, *a.shape[1:]), flat)
-
-
-def is_sharded(a: jax.Array) -> bool:
-    """Whether the compiler divides it among devices, so that its axes must stay as they are."""
-    return any(axis is not None for axis in jax.typeof(a).sharding.spec)

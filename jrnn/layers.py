@@ -13,7 +13,7 @@ from .cell import Cell
 from .checks import check_flags, check_input, check_key, check_params, check_positive
 from .engines import Engine, Scan
 from .segments import step_mask
-from .unroll import restarts, unroll
+from .unroll import unroll
 
 
 class Layer(abc.ABC):
