@@ -24,7 +24,10 @@ def add_bias(x: jax.Array, b: jax.Array | None) -> jax.Array:
 
 
 def select(condition: jax.Array, yes: Any, no: Any) -> Any:
-    """Leaf by leaf `where`, with `condition` [*batch] against leaves [*batch, ...]; it selects, so NaN does not leak."""
+    """Leaf by leaf `where`, with `condition` [*batch] against leaves [*batch, ...];
+
+    It selects, so NaN does not leak.
+    """
 
     def one(a: jax.Array, b: jax.Array) -> jax.Array:
         rank = max(a.ndim, b.ndim)
@@ -85,8 +88,9 @@ def with_differentiable(tree: Any, values: list[Any]) -> Any:
 def match_varying_axes(*trees: Any) -> tuple[Any, ...]:
     """Mark every array as varying over each mesh axis that any of them varies over.
 
-    Inside `jax.shard_map` a scan's carry must vary alike at both ends, and a parameter that meets varying data inside the
-    loop would have its gradient summed over devices once per step; marked here, it is summed once. Elsewhere: no-op.
+    Inside `jax.shard_map` a scan's carry must vary alike at both ends, and a parameter that meets varying data inside
+    the loop would have its gradient summed over devices once per step; marked here, it is summed once. Elsewhere:
+    no-op.
     """
     axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(trees)))
 

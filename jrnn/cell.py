@@ -22,13 +22,13 @@ class Cell(abc.ABC, Generic[P, S]):
         s_t = update(params, s_{t-1}, z_t, r_t)  the gates: pointwise for most cells
         y_t = readout(params, s_t, x_t)          what the world sees: all times at once
 
-    A cell holds hyperparameters only: it is a frozen dataclass registered with `jax.tree_util.register_static`, so it is
-    hashable, crosses every transformation as a constant, and equal cells share one compilation. Each piece acts on the
-    last axis and broadcasts over the rest, so the same code serves one step, a batch, and a whole sequence.
+    A cell holds hyperparameters only: it is a frozen dataclass registered with `jax.tree_util.register_static`, so it
+    is hashable, crosses every transformation as a constant, and equal cells share one compilation. Each piece acts on
+    the last axis and broadcasts over the rest, so the same code serves one step, a batch, and a whole sequence.
 
     To add a cell, write the dataclass, a Params and a State (NamedTuples of arrays) and the methods below. Weights are
-    named `w_x` (from the input) and `w_h` (from the past), one block per gate along the last axis in the order of `gates`,
-    biases `b`: the initialisers in `jrnn.initializers` find them by these names.
+    named `w_x` (from the input) and `w_h` (from the past), one block per gate along the last axis in the order of
+    `gates`, biases `b`: the initialisers in `jrnn.initializers` find them by these names.
     """
 
     input_size: int | tuple[int, ...]
@@ -69,7 +69,10 @@ class Cell(abc.ABC, Generic[P, S]):
 
     @abc.abstractmethod
     def initial_state(self, params: P, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> S:
-        """The state before the first step, [*batch, ...] in the parameters' dtype; `key` drives noise, where a cell has it."""
+        """The state before the first step, [*batch, ...] in the parameters' dtype;
+
+        `key` drives noise, where a cell has it.
+        """
 
     @abc.abstractmethod
     def project(self, params: P, x: jax.Array) -> Any:
@@ -99,7 +102,8 @@ class Cell(abc.ABC, Generic[P, S]):
 
 
 class Bound(NamedTuple):
-    """Parameters with a context bound to them: what a row sees at every step and does not change over time, such as what a decoder
+    """Parameters with a context bound to them: what a row sees at every step and does not change over time, such as
+    what a decoder
     attends to. It goes where a cell's parameters go, if the cell says `takes_context`.
 
     A context has batch axes and no time axis: no engine copies it or keeps it per step, and its gradient flows.
@@ -128,8 +132,8 @@ def check_cell(cell: Any) -> None:
             hash(value)
         except TypeError:
             raise TypeError(
-                f"{kind.__name__}: {field.name} is {describe(value)}; expected a plain value that can be hashed, such as a number, a "
-                "string or a tuple: what is an array belongs into the parameters"
+                f"{kind.__name__}: {field.name} is {describe(value)}; expected a plain value that can be hashed, such as a "
+                "number, a string or a tuple: what is an array belongs into the parameters"
             ) from None
 
 

@@ -232,7 +232,7 @@ class Bidirectional(Layer):
         restart = None
         if reset is not None:
             check_flags(reset, "reset", xs.shape[:-1])
-            restart = restarts(reset, real, reverse=True)
+            restart = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
         turned = jax.tree.map(lambda a: a[::-1], (xs, real, restart))
 
         def run(given: tuple[Any, ...], key: Any) -> tuple[Any, jax.Array]:

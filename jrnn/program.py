@@ -16,8 +16,9 @@ Rules = dict[str, Callable[[Any, list[Any]], Any]]
 class Program:
     """A function traced for arguments like `examples`: `program(*arguments)` runs it.
 
-    Values of an outer trace that the function closes over (a slope that is being differentiated) are not part of the program,
-    or no derivative would reach them: they are `closed_over`, and the first argument of `program` takes their place.
+    Values of an outer trace that the function closes over (a slope that is being differentiated) are not part of the
+    program, or no derivative would reach them: they are `closed_over`, and the first argument of `program` takes their
+    place.
     """
 
     def __init__(self, f: Callable[..., Any], *examples: Any):
@@ -103,8 +104,8 @@ INLINED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call")
 def is_straight(jaxpr: Any) -> bool:
     """Whether a jaxpr is a straight line of primitives, each with a derivative of JAX's own.
 
-    Not where it has control flow, a rule for reverse mode alone (`jax.custom_vjp`), a callback, a check or another effect, or
-    where it talks to other devices.
+    Not where it has control flow, a rule for reverse mode alone (`jax.custom_vjp`), a callback, a check or another
+    effect, or where it talks to other devices.
     """
     return not jaxpr.effects and all(map(_is_straight, jaxpr.eqns))
 

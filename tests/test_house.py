@@ -60,7 +60,13 @@ def test_the_library_does_not_import_experiments(path):
 
 def test_the_reader_of_imports_reads_them():
     """The two tests above would pass on a reader that sees nothing."""
-    assert {part(name) for name in imported(ROOT / "cells" / "lstm.py")} == {None, "initializers", "cell", "checks", "arrays"}
+    assert {part(name) for name in imported(ROOT / "cells" / "lstm.py")} == {
+        None,
+        "initializers",
+        "cell",
+        "checks",
+        "arrays",
+    }
     assert {"unroll", "cell", "checks"} <= {part(name) for name in imported(ROOT / "layers.py")}
 
 

@@ -1,9 +1,10 @@
 """Engines: how the states of a recurrence are found and differentiated.
 
-An unroll is a recurrence, s_t = step(s_{t-1}, t), with restarts and padding in the step (`system`). An engine says how its states are
-found; `Scan` runs a loop. Their tangents obey a linear recurrence (`linear_system`), whatever found them; a solver says how that one is
-solved, forwards for forward mode, transposed for back-propagation through time (`solver`). `implicit` puts the three together. `Autodiff`
-uses none of this: it is a plain `jax.lax.scan`, which the tests hold all others against.
+An unroll is a recurrence, s_t = step(s_{t-1}, t), with restarts and padding in the step (`system`). An engine says how
+its states are found; `Scan` runs a loop. Their tangents obey a linear recurrence (`linear_system`), whatever found
+them; a solver says how that one is solved, forwards for forward mode, transposed for back-propagation through time
+(`solver`). `implicit` puts the three together. `Autodiff` uses none of this: it is a plain `jax.lax.scan`, which the
+tests hold all others against.
 
 | file | what |
 |---|---|

@@ -19,9 +19,10 @@ from .tiles import tiled
 class Checkpointed(Gradient):
     """Only every `every`-th state is kept, and the steps between are run again for the derivative (Chen et al. 2016).
 
-    The memory that the derivative takes, beyond inputs, outputs and their gradients, grows as time / every + every. `every` None: the
-    largest divisor of time in [sqrt(time), 2 sqrt(time)], else about 2 sqrt(time). It costs one more forward pass. `gradient`
-    differentiates the steps between. Where the number of steps is symbolic (export), all of them are one part.
+    The memory that the derivative takes, beyond inputs, outputs and their gradients, grows as time / every + every.
+    `every` None: the largest divisor of time in [sqrt(time), 2 sqrt(time)], else about 2 sqrt(time). It costs one more
+    forward pass. `gradient` differentiates the steps between. Where the number of steps is symbolic (export), all of
+    them are one part.
     """
 
     every: int | None = None

@@ -51,8 +51,8 @@ def _(find: Callable[[System], Found], solver: Solver, primals: Any, tangents: A
 class Bidiagonal(Operator):
     """The linear system as one operator.
 
-    Its unknowns are the tangents of what is given (parameters, inputs, initial state; the state before the first step), and those of
-    z, r and the state at each step.
+    Its unknowns are the tangents of what is given (parameters, inputs, initial state; the state before the first step),
+    and those of z, r and the state at each step.
     """
 
     def __init__(self, solver: Solver, linear: LinearSystem):
@@ -113,7 +113,10 @@ class Bidiagonal(Operator):
         return jax.jvp(some, ([values[i] for i in there],), ([b[i] for i in there],))[1]
 
     def _given_values(self, linear: LinearSystem) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-        """The leaves with a derivative of parameters, inputs and initial state, and the function that puts others in their place."""
+        """The leaves with a derivative of parameters, inputs and initial state,
+
+        And the function that puts others in their place.
+        """
         leaves, structure = jax.tree.flatten(_given(linear.system)[:3])
         places = [i for i, leaf in enumerate(leaves) if is_differentiable(leaf)]
 

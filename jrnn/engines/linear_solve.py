@@ -32,12 +32,12 @@ class LinearSolve(Gradient):
     """Back-propagation as a linear solve, tile by tile of time, so that a tile's arrays stay in the cache.
 
     - `tile`: steps in a tile; None: chosen on a CPU from the table in `jrnn/xla/choices.py`, all of them elsewhere.
-    - `save`: what is kept between the passes. `"gates"`: z and r (their sum, where `update` only adds the two), the products
-      inside `update` and the states. `"states"`: the states alone, a quarter to a half of the memory; the rest is computed
-      again by large products. None: chosen on a CPU from the same table, the gates elsewhere.
+    - `save`: what is kept between the passes. `"gates"`: z and r (their sum, where `update` only adds the two), the
+      products inside `update` and the states. `"states"`: the states alone, a quarter to a half of the memory; the rest
+      is computed again by large products. None: chosen on a CPU from the same table, the gates elsewhere.
 
-    A cell whose pieces are not a straight line of primitives (control flow, `jax.custom_vjp`, callbacks, checks) is differentiated
-    by `Autodiff`, whatever the options say.
+    A cell whose pieces are not a straight line of primitives (control flow, `jax.custom_vjp`, callbacks, checks) is
+    differentiated by `Autodiff`, whatever the options say.
     """
 
     tile: int | None = None
@@ -54,8 +54,8 @@ class LinearSolve(Gradient):
         if not programs.cell.is_straight:  # type: ignore[attr-defined]
             return Autodiff().states(system, unroll=unroll)
         choice = self._choose(programs)
-        plain = functools.partial(_plain, choice.plain, unroll)
-        return _unless_differentiated(plain, functools.partial(_differentiated, choice, unroll), programs)
+        plain, differentiated = (functools.partial(run, choice, unroll) for run in (_plain, _differentiated))
+        return _unless_differentiated(plain, differentiated, programs)
 
     def _choose(self, system: System) -> Choice:
         time = system.xs.shape[0]
@@ -69,7 +69,7 @@ class LinearSolve(Gradient):
         return choose(Sizes(time, z, max(1, kept), _bytes(weights), flop), self.tile, self.save)
 
 
-def _plain(tile: int | None, unroll: int, system: System) -> tuple[Any, Any]:
+def _plain(choice: Choice, unroll: int, system: System) -> tuple[Any, Any]:
     """The loop where no derivative is taken."""
 
     def part(system: System) -> tuple[Any, Any]:
@@ -78,7 +78,7 @@ def _plain(tile: int | None, unroll: int, system: System) -> tuple[Any, Any]:
         state, (states, *_) = _loop(system, Steps(stacks, system.mask, system.restart), unroll, read)
         return state, states
 
-    return tiled(part, system, tile)
+    return _mapped_in_front(tiled(part, system, choice.plain))
 
 
 def _differentiated(choice: Choice, unroll: int, system: System) -> tuple[Any, Any]:
@@ -97,7 +97,16 @@ def _differentiated(choice: Choice, unroll: int, system: System) -> tuple[Any, A
         names = "states", *(["gates"] if choice.gates else [])
         policy = jax.checkpoint_policies.save_only_these_names(*names)
         part = jax.checkpoint(part, policy=policy, prevent_cse=False)
-    return tiled(part, system, choice.tile)
+    return _mapped_in_front(tiled(part, system, choice.tile))
+
+
+def _mapped_in_front(tree: Any) -> Any:
+    """The same, with the axis that `jax.vmap` adds first, as a checkpoint returns it.
+
+    A function with a rule of its own and the rule must agree where it is; JAX does not see to it where it traces one
+    and then the other.
+    """
+    return jax.checkpoint(lambda tree: tree, prevent_cse=False)(tree)
 
 
 def _find(gates: bool, unroll: int, system: System) -> Found:

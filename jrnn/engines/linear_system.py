@@ -4,10 +4,10 @@ With r_t = recur(params, s_{t-1}) and s_t = update(params, s_{t-1}, z_t, r_t), t
 
     dr_t - R ds_{t-1} = b_t          ds_t - U_s ds_{t-1} - U_z dz_t - U_r dr_t = c_t
 
-where b, c and dz are what parameters, inputs and the initial state contribute: a bidiagonal system. Substitution forwards is forward
-mode; substitution backwards in the transpose is back-propagation through time, and leaves behind the cotangents of z and r at all
-times, so that the gradients of the parameters follow by one large product per weight. R and U are JAX's own derivatives of `recur`
-and `update`, where the states are known.
+where b, c and dz are what parameters, inputs and the initial state contribute: a bidiagonal system. Substitution
+forwards is forward mode; substitution backwards in the transpose is back-propagation through time, and leaves behind
+the cotangents of z and r at all times, so that the gradients of the parameters follow by one large product per weight.
+R and U are JAX's own derivatives of `recur` and `update`, where the states are known.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..arrays import cast_like, differentiable, halves_to_float32, select, with_differentiable
+from ..arrays import differentiable, halves_to_float32, match_varying_axes, select, with_differentiable
 from ..xla.loops import made_once
 from ..xla.products import sums_in_float32
 from .residuals import Residuals
@@ -55,10 +55,11 @@ class LinearSystem:
 
     def advance(self, at: At, ds: list[Any], b: Unknowns) -> Unknowns:
         """One step: from the tangent of the state before it, and what is contributed, to the tangents after it."""
-        ds = self._through_restart(at, ds)
-        dr = _plus(jax.jvp(functools.partial(self._recur, at), (differentiable(at.before),), (ds,))[1], b.r)
         dz = [jnp.zeros_like(a) for a in differentiable(at.now.z)] if b.z is None else b.z
+        # Zeros vary over no axis of a mesh; what they are added to in `shard_map` does.
+        (ds, dz), _ = match_varying_axes((self._through_restart(at, ds), dz), at)
         point = differentiable(at.before), differentiable(at.now.z), differentiable(at.r)
+        dr = _plus(jax.jvp(functools.partial(self._recur, at), point[:1], (ds,))[1], b.r)
         new = jax.jvp(functools.partial(self._update, at), point, (ds, dz, dr))[1]
         return Unknowns(dz, dr, _plus(new, b.state))
 
@@ -79,7 +80,10 @@ class LinearSystem:
         return from_past, jax.jvp(functools.partial(self._update, at), point, (ds, dz, dr))[1]
 
     def contributions(self, params: Any, xs: Any, initial: Any) -> Unknowns:
-        """What is linearised in parameters, inputs and initial state: z, r and the new states at all times, all states given."""
+        """What is linearised in parameters, inputs and initial state: z, r and the new states at all times,
+
+        All states given.
+        """
         system = dataclasses.replace(self.system, params=params, xs=xs, initial=initial)
         moves_states = self.moves_states
 
@@ -117,7 +121,7 @@ def updated(system: System, before: Any, z: Any, r: Any, residuals: Residuals | 
     """A step's new state, padding left aside, and its residuals."""
     arguments = halves_to_float32((system.params, before, z, r))
     new, residuals = system.cell.update_with_residuals(*arguments, residuals)  # type: ignore[attr-defined]
-    return cast_like(new, before), residuals
+    return system.fitted(new, before), residuals
 
 
 def _plus(a: list[Any], b: list[Any] | None) -> list[Any]:

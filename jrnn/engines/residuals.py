@@ -41,7 +41,10 @@ class Update:
         return Residuals(**kinds)
 
     def __call__(self, closed_over: list[Any], *arguments: Any, residuals: Residuals | None = None) -> Any:
-        """`(new state, residuals)`. Given residuals are read in place of computing them again; the derivatives are those of `update`."""
+        """`(new state, residuals)`.
+
+        Given residuals are read in place of computing them again; the derivatives are those of `update`.
+        """
         if not self._noted:
             return self.program(closed_over, *arguments), Residuals([], [])
         found = Residuals([], [])

@@ -18,8 +18,9 @@ from .system import System
 class Scan(Engine):
     """`jax.lax.scan` over time: `project` and `readout` for many times at once outside, `recur` and `update` inside.
 
-    `unroll`: steps per iteration, as in `jax.lax.scan`: more compile longer, and may run faster. None: 1 on a CPU, 8 elsewhere, where a
-    loop's cost is the launch of its kernels. `gradient` says how the loop is differentiated, and with that what it keeps in memory.
+    `unroll`: steps per iteration, as in `jax.lax.scan`: more compile longer, and may run faster. None: 1 on a CPU, 8
+    elsewhere, where a loop's cost is the launch of its kernels. `gradient` says how the loop is differentiated, and
+    with that what it keeps in memory.
     """
 
     unroll: int | None = dataclasses.field(default=None, kw_only=True)

@@ -1,8 +1,8 @@
 """x with M x = b, for a linear map M that is solved forwards and transposed by functions of its own.
 
-As `jax.lax.custom_linear_solve` it has every derivative: of M x = b follows M dx = db - dM x, and its transpose is M^T w = g. That
-function traces M, its transpose and both solvers at every call, four times as much as back-propagation needs; here each is traced
-where it is used. Zeros stay symbolic: what nobody varies or reads is not made.
+As `jax.lax.custom_linear_solve` it has every derivative: of M x = b follows M dx = db - dM x, and its transpose is M^T
+w = g. That function traces M, its transpose and both solvers at every call, four times as much as back-propagation
+needs; here each is traced where it is used. Zeros stay symbolic: what nobody varies or reads is not made.
 """
 
 import abc
@@ -53,7 +53,8 @@ def _split(arguments: Any, present: tuple[bool, ...]) -> tuple[list[Any], Vector
     return list(arguments[:count]), [next(given) if there else None for there in present]
 
 
-def _evaluate(*arguments: Any, operator: Operator, transposed: bool, present: tuple[bool, ...]) -> list[Any]:
+def evaluate(*arguments: Any, operator: Operator, transposed: bool, present: tuple[bool, ...]) -> list[Any]:
+    """What an equation of the primitive runs: θ and the leaves of b that are present -> x."""
     theta, b = _split(arguments, present)
     return operator.solve_transposed(theta, b) if transposed else operator.solve(theta, b)
 
@@ -136,9 +137,9 @@ def _batch(
 
 _solve_p = Primitive("linear_solve")
 _solve_p.multiple_results = True
-_solve_p.def_impl(jax.jit(_evaluate, static_argnames=("operator", "transposed", "present")))
+_solve_p.def_impl(jax.jit(evaluate, static_argnames=("operator", "transposed", "present")))
 _solve_p.def_abstract_eval(lambda *arguments, operator, transposed, present: operator.avals)
 ad.primitive_jvps[_solve_p] = _jvp
 ad.primitive_transposes[_solve_p] = _transpose
 batching.fancy_primitive_batchers[_solve_p] = _batch
-mlir.register_lowering(_solve_p, mlir.lower_fun(_evaluate, multiple_results=True))
+mlir.register_lowering(_solve_p, mlir.lower_fun(evaluate, multiple_results=True))

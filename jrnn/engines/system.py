@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..arrays import cast_like, halves_to_float32, select, select_values
+from ..arrays import halves_to_float32, select, select_values
 from ..cell import Cell
+from ..checks import describe
 from ..program import Program, is_straight
 from .residuals import Update
 
@@ -30,8 +31,8 @@ class Steps(NamedTuple):
 class System:
     """A cell over one sequence, checked and made plain by `unroll`.
 
-    An engine finds the states s_1 .. s_T with s_t = step(s_{t-1}, t), where s_0 is `state`; reversed, time runs backwards. It is a pytree of
-    its arrays, so that `jax.jvp`, `jax.vmap` and the like apply to functions of a system.
+    An engine finds the states s_1 .. s_T with s_t = step(s_{t-1}, t), where s_0 is `state`; reversed, time runs
+    backwards. It is a pytree of its arrays, so that `jax.jvp`, `jax.vmap` and the like apply to functions of a system.
     """
 
     cell: Cell
@@ -52,7 +53,7 @@ class System:
         """One step in the form that `jax.lax.scan` takes: the new state, and again as what is stacked."""
         before = self.before(state, now)
         r = self.cell.recur(self.params, before)
-        new = cast_like(self.cell.update(*halves_to_float32((self.params, before, now.z, r))), before)
+        new = self.fitted(self.cell.update(*halves_to_float32((self.params, before, now.z, r))), before)
         new = new if now.mask is None else select(now.mask, new, before)
         return new, new
 
@@ -62,6 +63,26 @@ class System:
         A noise key runs on, or the noise would repeat.
         """
         return state if now.restart is None else select_values(now.restart, self.initial, state)
+
+    def fitted(self, new: Any, before: Any) -> Any:
+        """A new state in the dtypes and shapes of the one before; what has no batch axes is the same for every row."""
+        if jax.tree.structure(new) != jax.tree.structure(before):
+            raise TypeError(
+                f"update of {self.cell} returns a state of structure {jax.tree.structure(new)}; expected that of "
+                f"initial_state: {jax.tree.structure(before)}"
+            )
+
+        def one(path: Any, a: Any, b: Any) -> Any:
+            if a.shape == b.shape[self.batch_axes :]:
+                a = jnp.broadcast_to(a, b.shape)
+            if a.shape != b.shape:
+                raise ValueError(
+                    f"update of {self.cell} returns {describe(a)} for state{jax.tree_util.keystr(path)}; expected "
+                    f"{describe(b)}, as in the state before"
+                )
+            return a if a.dtype == b.dtype else a.astype(b.dtype)
+
+        return jax.tree_util.tree_map_with_path(one, new, before)
 
     def shifted(self, states: Any) -> Any:
         """The state before each step, restarts left aside, from the states after every step."""
@@ -89,8 +110,12 @@ class Arguments(NamedTuple):
 class TracedCell:
     """A cell whose pieces were traced, once, for one step: programs that can be read, divided and differentiated."""
 
-    def __init__(self, project: Program, recur: Program, update: Program):
+    def __init__(self, cell: Cell, project: Program, recur: Program, update: Program):
+        self.cell = cell
         self.project_program, self.recur_program, self.update_program = project, recur, Update(update)
+
+    def __repr__(self) -> str:
+        return repr(self.cell)
 
     @property
     def is_straight(self) -> bool:
@@ -126,7 +151,7 @@ def traced(system: System) -> System:
     closed_over = project.closed_over, recur.closed_over, update.closed_over
     return dataclasses.replace(
         system,
-        cell=TracedCell(project, recur, update),  # type: ignore[arg-type]
+        cell=TracedCell(cell, project, recur, update),  # type: ignore[arg-type]
         params=Arguments(params, closed_over),
     )
 

@@ -15,7 +15,8 @@ from .system import System
 def tiled(run: Callable[[System], tuple[Any, Any]], system: System, tile: int | None) -> tuple[Any, Any]:
     """`run` over tiles of `tile` steps, in a loop, and over the shorter rest: final state and states as in one run.
 
-    All at once where `tile` is None, where the sequence has fewer than two tiles, and where the number of steps is symbolic.
+    All at once where `tile` is None, where the sequence has fewer than two tiles, and where the number of steps is
+    symbolic.
     """
     time = system.xs.shape[0]
     if tile is None or not isinstance(time, int) or time < 2 * tile:

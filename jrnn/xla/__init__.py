@@ -1,8 +1,9 @@
 """How programs are written so that XLA runs them fast. The numbers are the same without any of it.
 
-Everything here exists for XLA's CPU backend, as of jax 0.10, and is left out on other backends. Each workaround is one function, with
-its reason and what it gained where it was measured (two cores, AMD EPYC, jax 0.10.2), and has a switch: `off(name)`. `python -m
-experiments.benchmarks.workarounds` measures each for the jax at hand; what no longer pays is to be deleted.
+Everything here exists for XLA's CPU backend, as of jax 0.10, and is left out on other backends. Each workaround is one
+function, with its reason and what it gained where it was measured (two cores, AMD EPYC, jax 0.10.2), and has a switch:
+`off(name)`. `python -m experiments.benchmarks.workarounds` measures each for the jax at hand; what no longer pays is to
+be deleted.
 
 | file | what |
 |---|---|
@@ -17,4 +18,3 @@ from .switches import WORKAROUNDS as WORKAROUNDS
 from .switches import off as off
 from .switches import on as on
 from .switches import on_cpu as on_cpu
-from .switches import switched_off as switched_off

@@ -18,7 +18,10 @@ Piece = tuple[int, int, int | None]
 
 
 def before_split(program: Program) -> tuple[list[Any], list[Piece]]:
-    """The variables that a program returns or, where it splits an array along the last axis last of all, splits; and the pieces."""
+    """The variables that a program returns or, where it splits an array along the last axis last of all,
+
+    Splits; and the pieces.
+    """
     origins: dict[Any, tuple[Any, int, int | None]] = {end: (end, 0, None) for end in program.jaxpr.outvars}
     for equation in program.jaxpr.eqns:
         if equation.primitive.name == "split" and equation.params["axis"] == equation.invars[0].aval.ndim - 1:
@@ -37,9 +40,9 @@ def late_gates(
 ) -> tuple[Any, Callable[[Any], Any]]:
     """`(stacks, read)` for a projection: `read(stacks at t)` is what `program` makes of `xs[t]`.
 
-    If the projection ends in a split into gates, the unsplit array is stacked and each step slices its gates out of the stack. Split
-    before the loop, every gate would be written once more (GRU, float32: 1.13 times the time, 1.5 times the memory); split after a step
-    is read, the CPU backend does not vectorise what follows.
+    If the projection ends in a split into gates, the unsplit array is stacked and each step slices its gates out of the
+    stack. Split before the loop, every gate would be written once more (GRU, float32: 1.13 times the time, 1.5 times
+    the memory); split after a step is read, the CPU backend does not vectorise what follows.
     """
     whole_program, pieces = before_split(program)
     if not on("late_gates") or all(size is None for _, _, size in pieces):
@@ -67,8 +70,9 @@ def late_gates(
 def lstm_gates(gates: jax.Array) -> list[jax.Array]:
     """`gates` [..., 4 hidden] in the order i f g o, activated: a sigmoid on i, f, o and a tanh on g.
 
-    It takes one tanh over the whole array, as σ(x) = tanh(x / 2) / 2 + 1/2: the CPU backend does not vectorise an activation of a
-    slice inside a loop (46.7 against 8.5 µs a step at 128 units, 32 rows; 1.58 times the time forward, 1.38 in training).
+    It takes one tanh over the whole array, as σ(x) = tanh(x / 2) / 2 + 1/2: the CPU backend does not vectorise an
+    activation of a slice inside a loop (46.7 against 8.5 µs a step at 128 units, 32 rows; 1.58 times the time forward,
+    1.38 in training).
     """
     if not on("one_tanh"):
         i, f, g, o = jnp.split(gates, 4, -1)
@@ -79,5 +83,8 @@ def lstm_gates(gates: jax.Array) -> list[jax.Array]:
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
-    """σ(x) = tanh(x / 2) / 2 + 1/2, which the CPU backend computes faster than its own (GRU: 1.03 to 1.13 times the time)."""
+    """σ(x) = tanh(x / 2) / 2 + 1/2,
+
+    Which the CPU backend computes faster than its own (GRU: 1.03 to 1.13 times the time).
+    """
     return 0.5 * jnp.tanh(0.5 * x) + 0.5 if on("one_tanh") else jax.nn.sigmoid(x)

@@ -26,7 +26,8 @@ def loop(
 ) -> tuple[Any, Any]:
     """`jax.lax.scan` of `body(constants, carry, x) -> (carry, y)`.
 
-    `differentiable`: whether JAX may be asked for the derivative of the loop; without one, 16-bit floats cross it as integers.
+    `differentiable`: whether JAX may be asked for the derivative of the loop; without one, 16-bit floats cross it as
+    integers.
     """
     program = Program(body, constants, init, one_step(xs))
     hoisted, step = hoist(program, constants)
@@ -52,11 +53,13 @@ def one_step(xs: Any) -> Any:
 
 
 def hoist(program: Program, constants: Any) -> tuple[list[Any], Callable[[list[Any], list[Any]], list[Any]]]:
-    """`(hoisted, step)` such that `step(hoisted, leaves of the other arguments)` is what the program makes of `constants` and them.
+    """`(hoisted, step)` such that `step(hoisted, leaves of the other arguments)` is what the program makes of
+    `constants` and them.
 
-    `hoisted`: every intermediate that depends on `constants` alone, such as one gate's columns of a weight, which the CPU backend would
-    copy at every step. An intermediate larger than its inputs, such as a broadcast bias, stays in the loop: reading it each step
-    would cost more than making it. A matrix that the loop reads by its last axis is hoisted transposed.
+    `hoisted`: every intermediate that depends on `constants` alone, such as one gate's columns of a weight, which the
+    CPU backend would copy at every step. An intermediate larger than its inputs, such as a broadcast bias, stays in the
+    loop: reading it each step would cost more than making it. A matrix that the loop reads by its last axis is hoisted
+    transposed.
     """
     jaxpr = program.jaxpr
     lifted = len(program.closed_over)
@@ -96,8 +99,8 @@ def _grows(made: list[Any], reads: list[Any]) -> bool:
 def _read_by_last_axis(equations: list[Any], among: list[Any]) -> set[Any]:
     """The matrices whose last axis a product sums over, as the reversed loop's products with weights do.
 
-    Such a product is 1.2 to 3 times as slow in a loop (1.06 to 1.14 of a training step). A lone row is the exception, and so are
-    16-bit floats, which are multiplied as such only where the weight is as it was.
+    Such a product is 1.2 to 3 times as slow in a loop (1.06 to 1.14 of a training step). A lone row is the exception,
+    and so are 16-bit floats, which are multiplied as such only where the weight is as it was.
     """
     found: set[Any] = set()
     if not on("transposed_weights"):
@@ -118,15 +121,18 @@ def _read_by_last_axis(equations: list[Any], among: list[Any]) -> set[Any]:
 
 
 def _transposed(a: jax.Array) -> jax.Array:
-    """With the last two axes swapped, behind a barrier, or the compiler would put the transposition back into the product."""
+    """With the last two axes swapped, behind a barrier,
+
+    Or the compiler would put the transposition back into the product.
+    """
     return lax.optimization_barrier(a.swapaxes(-1, -2))
 
 
 def made_once(tree: Any) -> Any:
     """The tree behind a barrier: what follows reads it, and does not compute it again.
 
-    Without one the CPU backend computes a new state twice, once for the carry and once for the stack: 1.05 to 1.24 times the time of a
-    training step of a GRU.
+    Without one the CPU backend computes a new state twice, once for the carry and once for the stack: 1.05 to 1.24
+    times the time of a training step of a GRU.
     """
     if not on("barriers"):
         return tree

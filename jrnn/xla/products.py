@@ -28,10 +28,11 @@ def product_rules(*arguments: Any) -> Rules:
 
 
 def weight_gradients(f: Callable[..., Any], *arguments: Any) -> Any:
-    """`f(*arguments)` for a transposed map, whose products are gradients of weights: sums over all rows of two tall arrays.
+    """`f(*arguments)` for a transposed map, whose products are gradients of weights: sums over all rows of two tall
+    arrays.
 
-    The CPU backend is slow at them as they stand: float32 gradients of GRUs of 128 to 512 units are 3 to 7 % of a training step
-    faster with the narrower matrix transposed first, 16-bit training steps 1.03 to 1.17 times as fast.
+    The CPU backend is slow at them as they stand: float32 gradients of GRUs of 128 to 512 units are 3 to 7 % of a
+    training step faster with the narrower matrix transposed first, 16-bit training steps 1.03 to 1.17 times as fast.
     """
     rules = {"reduce_sum": _sum} | product_rules(*arguments)
     if on("weight_gradients"):

@@ -18,26 +18,31 @@ WORKAROUNDS: dict[str, str] = {
     "one_tanh": "the four gates of an LSTM take one tanh over the whole array; a sigmoid is a tanh",
     "tiles": "a long sequence is taken in tiles of time that fit the cache",
 }
-"""By name, what each does. `python -m experiments.benchmarks.workarounds` prints what each gains with the jax at hand."""
+"""By name, what each does.
+
+`python -m experiments.benchmarks.workarounds` prints what each gains with the jax at hand.
+"""
 
 _off: set[str] = set()
 
 
 @contextlib.contextmanager
 def off(*names: str) -> Iterator[None]:
-    """Without these workarounds, for what is traced inside: `with jrnn.xla.off("barriers"): ...`.
+    """Without these workarounds, for what is traced and compiled inside: `with jrnn.xla.off("barriers"): ...`.
 
-    Programs traced before stay as they are: call `jax.clear_caches()` to have them traced anew.
+    JAX's caches are cleared on both ways, for they know nothing of switches.
     """
     unknown = set(names) - set(WORKAROUNDS)
     if unknown:
         raise ValueError(f"names holds {sorted(unknown)}; expected some of {', '.join(WORKAROUNDS)}")
     added = set(names) - _off
     _off.update(added)
+    jax.clear_caches()
     try:
         yield
     finally:
         _off.difference_update(added)
+        jax.clear_caches()
 
 
 def on(name: str) -> bool:
@@ -48,8 +53,3 @@ def on(name: str) -> bool:
 def on_cpu() -> bool:
     """Whether programs are made for a CPU."""
     return jax.default_backend() == "cpu"
-
-
-def switched_off() -> frozenset[str]:
-    """The workarounds that are switched off: part of what a cached program depends on."""
-    return frozenset(_off)
