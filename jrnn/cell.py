@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from .arrays import cast_like, halves_to_float32
+from .arrays import halves_to_float32
 from .checks import activation_function, check_input, check_params, check_positive, check_state, describe
 
 P = TypeVar("P")
@@ -95,9 +95,10 @@ class Cell(abc.ABC, Generic[P, S]):
 
     def step(self, params: P, state: S, x: jax.Array) -> tuple[S, jax.Array]:
         """One time step: `x` [*batch, input_size] -> the new state and y [*batch, output_size]."""
-        check_state(self, params, state, check_arguments(self, params, x, "x", time=False))
+        batch = check_arguments(self, params, x, "x", time=False)
+        check_state(self, params, state, batch)
         z, r = self.project(params, x), self.recur(params, state)
-        state = cast_like(self.update(*halves_to_float32((params, state, z, r))), state)
+        state = fit_state(self, self.update(*halves_to_float32((params, state, z, r))), state, len(batch))
         return state, self.readout(params, state, x)
 
 
@@ -111,6 +112,27 @@ class Bound(NamedTuple):
 
     params: Any  # of the cell
     context: Any  # leaves [*batch, ...]
+
+
+def fit_state(cell: Any, new: Any, before: Any, batch_axes: int) -> Any:
+    """A new state in the dtypes and shapes of the one before; what has no batch axes is the same for every row."""
+    if jax.tree.structure(new) != jax.tree.structure(before):
+        raise TypeError(
+            f"update of {cell} returns a state of structure {jax.tree.structure(new)}; expected that of initial_state: "
+            f"{jax.tree.structure(before)}"
+        )
+
+    def fit(path: Any, a: jax.Array, b: jax.Array) -> jax.Array:
+        if a.shape != b.shape and a.shape == b.shape[batch_axes:]:
+            a = jnp.broadcast_to(a, b.shape)
+        if a.shape != b.shape:
+            raise ValueError(
+                f"update of {cell} returns {describe(a)} for state{jax.tree_util.keystr(path)}; expected {describe(b)}, as in "
+                "the state before"
+            )
+        return a if a.dtype == b.dtype else a.astype(b.dtype)
+
+    return jax.tree_util.tree_map_with_path(fit, new, before)
 
 
 def check_cell(cell: Any) -> None:

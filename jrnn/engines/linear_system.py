@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from ..arrays import differentiable, halves_to_float32, match_varying_axes, select, with_differentiable
+from ..cell import fit_state
 from ..xla.loops import made_once
 from ..xla.products import sums_in_float32
 from .residuals import Residuals
@@ -121,7 +122,7 @@ def updated(system: System, before: Any, z: Any, r: Any, residuals: Residuals | 
     """A step's new state, padding left aside, and its residuals."""
     arguments = halves_to_float32((system.params, before, z, r))
     new, residuals = system.cell.update_with_residuals(*arguments, residuals)  # type: ignore[attr-defined]
-    return system.fitted(new, before), residuals
+    return fit_state(system.cell, new, before, system.batch_axes), residuals
 
 
 def _plus(a: list[Any], b: list[Any] | None) -> list[Any]:

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..arrays import halves_to_float32, select, select_values
-from ..cell import Cell
-from ..checks import describe
+from ..cell import Cell, fit_state
 from ..program import Program, is_straight
 from .residuals import Update
 
@@ -53,7 +52,8 @@ class System:
         """One step in the form that `jax.lax.scan` takes: the new state, and again as what is stacked."""
         before = self.before(state, now)
         r = self.cell.recur(self.params, before)
-        new = self.fitted(self.cell.update(*halves_to_float32((self.params, before, now.z, r))), before)
+        new = self.cell.update(*halves_to_float32((self.params, before, now.z, r)))
+        new = fit_state(self.cell, new, before, self.batch_axes)
         new = new if now.mask is None else select(now.mask, new, before)
         return new, new
 
@@ -63,26 +63,6 @@ class System:
         A noise key runs on, or the noise would repeat.
         """
         return state if now.restart is None else select_values(now.restart, self.initial, state)
-
-    def fitted(self, new: Any, before: Any) -> Any:
-        """A new state in the dtypes and shapes of the one before; what has no batch axes is the same for every row."""
-        if jax.tree.structure(new) != jax.tree.structure(before):
-            raise TypeError(
-                f"update of {self.cell} returns a state of structure {jax.tree.structure(new)}; expected that of "
-                f"initial_state: {jax.tree.structure(before)}"
-            )
-
-        def one(path: Any, a: Any, b: Any) -> Any:
-            if a.shape == b.shape[self.batch_axes :]:
-                a = jnp.broadcast_to(a, b.shape)
-            if a.shape != b.shape:
-                raise ValueError(
-                    f"update of {self.cell} returns {describe(a)} for state{jax.tree_util.keystr(path)}; expected "
-                    f"{describe(b)}, as in the state before"
-                )
-            return a if a.dtype == b.dtype else a.astype(b.dtype)
-
-        return jax.tree_util.tree_map_with_path(one, new, before)
 
     def shifted(self, states: Any) -> Any:
         """The state before each step, restarts left aside, from the states after every step."""
