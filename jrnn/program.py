@@ -97,6 +97,13 @@ def depending(jaxpr: Any, inputs: Iterable[Any]) -> set[Any]:
     return found
 
 
+def largest(jaxpr: Any, inputs: Iterable[Any]) -> int:
+    """The number of entries of the largest array made of `inputs`; 0 where it is symbolic."""
+    found = depending(jaxpr, inputs)
+    sizes = [end.aval.size for equation in jaxpr.eqns for end in equation.outvars if end in found]
+    return max((size for size in sizes if isinstance(size, int)), default=0)
+
+
 INLINED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call")
 """Primitives that run another jaxpr once, as it stands."""
 

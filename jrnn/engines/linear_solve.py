@@ -12,6 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
 from ..arrays import cast_like, differentiable, halves_to_float32, is_half, select
+from ..cell import Bound
 from ..checks import check_positive
 from ..xla import on
 from ..xla.choices import Choice, Sizes, choose
@@ -51,7 +52,8 @@ class LinearSolve(Gradient):
 
     def states(self, system: System, *, unroll: int) -> tuple[Any, Any]:
         programs = traced(system)
-        if not programs.cell.is_straight:  # type: ignore[attr-defined]
+        cell: Any = programs.cell
+        if not cell.is_straight or (self == LinearSolve() and cell.is_wide):
             return Autodiff().states(system, unroll=unroll)
         choice = self._choose(programs)
         plain, differentiated = (functools.partial(run, choice, unroll) for run in (_plain, _differentiated))
@@ -64,7 +66,8 @@ class LinearSolve(Gradient):
         cell: Any = system.cell
         z, r, avals = cell.project_program.out, cell.recur_program.out, cell.update_program.avals
         z, kept = _bytes(z), _bytes((z, r, avals)) - 2 * sum(a.size * _width(system.xs.dtype) for a in avals.sums)
-        weights = [w for w in jax.tree.leaves(system.params) if w.ndim > 1]
+        params = system.params.params
+        weights = [w for w in jax.tree.leaves(params.params if isinstance(params, Bound) else params) if w.ndim > 1]
         flop = math.prod(system.xs.shape[1 : 1 + system.batch_axes]) * sum(w.size for w in weights)
         return choose(Sizes(time, z, max(1, kept), _bytes(weights), flop), self.tile, self.save)
 
