@@ -9,8 +9,11 @@ from .cells import GRU as GRU
 from .cells import LSTM as LSTM
 from .cells import Elman as Elman
 from .cells import Jordan as Jordan
+from .cells import LearnedState as LearnedState
 from .cells import PeepholeLSTM as PeepholeLSTM
 from .cells import ProjectedLSTM as ProjectedLSTM
+from .cells import RecurrentDropout as RecurrentDropout
+from .cells import Zoneout as Zoneout
 from .embeddings import Embedding as Embedding
 from .embeddings import OneHot as OneHot
 from .embeddings import WordsAndCharacters as WordsAndCharacters

@@ -43,6 +43,8 @@ class Cell(abc.ABC, Generic[P, S]):
 
     recurrent: tuple[str, ...] = ("w_h",)
     """Names of the parameters that multiply the past: the recurrent initialisers act on these."""
+    inner_params: str | None = None
+    """The field of the parameters that holds those of a cell inside, if they are not the same."""
     takes_context: bool = False
     """Whether the pieces are given `Bound(params, context)` where `params` goes."""
 

@@ -49,6 +49,12 @@ def check_key(key: Any, name: str = "key") -> None:
         raise TypeError(f"{name} is {describe(key)}; expected one typed key such as jax.random.key(0)")
 
 
+def check_key_or_legacy(key: Any, name: str = "key") -> None:
+    """`key` is a single key, typed or as `jax.random.PRNGKey` makes it."""
+    if not hasattr(key, "dtype") or not (is_key(key) or (key.dtype == jnp.uint32 and key.ndim == 1)):
+        raise TypeError(f"{name} is {describe(key)}; expected a key such as jax.random.key(0)")
+
+
 def describe(value: Any) -> str:
     """`float32[3, 4]` for an array, the type's name and value otherwise."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):

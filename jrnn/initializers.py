@@ -1,15 +1,19 @@
 """Recurrent initialisers: functions from parameters to parameters, so each works on every cell.
 
-`initializer(key, cell, params, ...)` or, where nothing is random, `initializer(cell, params, ...)`. They find weights by the
-names that cells share: `w_x` [input, gates * hidden] from the input, `w_h` [state, gates * hidden] from the past, `b` [gates *
-hidden], with one block per gate in the order of `cell.gates`; matrices of other names (a projection, an output layer) are
-treated as ordinary dense weights. What a function does not name it leaves alone.
+`initializer(key, cell, params, ...)` or, where nothing is random, `initializer(cell, params, ...)`. Which weights
+multiply the past a cell says itself (`cell.recurrent`), one block per gate along the last axis in the order of
+`cell.gates`; so are `w_x`, from the input, and `b`. Matrices of other names (a projection, an output layer) are treated
+as ordinary dense weights. What a function does not name it leaves alone. On a wrapper such as `LearnedState` they act
+on the parameters of the cell inside.
 
     cell = jrnn.LSTM(input_size=8, hidden_size=64)
     params = jrnn.initializers.chrono(key, cell, cell.init(key), longest=400)
 """
 
+import functools
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -18,16 +22,39 @@ import numpy as np
 
 from .arrays import at_least_float32
 from .cell import Cell
+from .checks import check_key_or_legacy
 
 P = TypeVar("P", bound=Any)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _inside(initializer: F) -> F:
+    """The initialiser, on the parameters of the cell inside where `params` holds those of a wrapper."""
+    signature = inspect.signature(initializer)
+
+    @functools.wraps(initializer)
+    def initialize(*arguments: Any, **options: Any) -> Any:
+        given = signature.bind(*arguments, **options).arguments
+        cell, params = given["cell"], given["params"]
+        if "key" in given:
+            check_key_or_legacy(given["key"])
+        if cell.inner_params is None:
+            return initializer(*arguments, **options)
+        inner = initialize(**given | {"cell": cell.cell, "params": getattr(params, cell.inner_params)})
+        return params._replace(**{cell.inner_params: inner})
+
+    return initialize  # type: ignore[return-value]
+
+
+@_inside
 def standard(key: jax.Array, cell: Cell, params: P) -> P:
     """The default of every cell: Glorot inputs, orthogonal recurrence per gate; biases stay as they are."""
     inputs, recurrence = jax.random.split(key)
-    return orthogonal(recurrence, cell, glorot(inputs, cell, params))
+    params = glorot(inputs, cell, params)
+    return orthogonal(recurrence, cell, params) if cell.recurrent else params
 
 
+@_inside
 def uniform(key: jax.Array, cell: Cell, params: P, scale: float | None = None) -> P:
     """Every array uniform in ±scale, by default ±1/sqrt(hidden_size), as PyTorch initialises RNN, LSTM and GRU."""
     bound = 1 / math.sqrt(_hidden(cell, params)) if scale is None else scale
@@ -37,9 +64,10 @@ def uniform(key: jax.Array, cell: Cell, params: P, scale: float | None = None) -
     return jax.tree.unflatten(structure, drawn)
 
 
+@_inside
 def glorot(key: jax.Array, cell: Cell, params: P) -> P:
-    """Every matrix except `w_h` uniform in ±sqrt(6 / (in + out)), gate by gate (Glorot & Bengio 2010)."""
-    names = [name for name, w in params._asdict().items() if name != "w_h" and np.ndim(w) == 2]
+    """Every matrix that is not recurrent uniform in ±sqrt(6 / (in + out)), gate by gate (Glorot & Bengio 2010)."""
+    names = [name for name, w in params._asdict().items() if name not in cell.recurrent and np.ndim(w) == 2]
     draw = jax.nn.initializers.glorot_uniform()
     for name, k in zip(names, jax.random.split(key, max(len(names), 1)), strict=False):
         gates = len(cell.gates) if name.startswith("w_x") else 1
@@ -47,31 +75,44 @@ def glorot(key: jax.Array, cell: Cell, params: P) -> P:
     return params
 
 
+@_inside
 def orthogonal(key: jax.Array, cell: Cell, params: P, scale: float = 1.0) -> P:
-    """Each gate's block of `w_h` orthogonal times `scale` (Saxe, McClelland & Ganguli 2014)."""
+    """Each gate's block of the recurrent weights orthogonal times `scale` (Saxe, McClelland & Ganguli 2014)."""
     draw = jax.nn.initializers.orthogonal(scale)
-    return params._replace(w_h=_per_gate(key, len(cell.gates), params.w_h, draw))
+    names = _recurrent(cell)
+    keys = [key] if len(names) == 1 else jax.random.split(key, len(names))
+    drawn = {name: _per_gate(k, len(cell.gates), getattr(params, name), draw) for name, k in zip(names, keys)}
+    return params._replace(**drawn)
 
 
+@_inside
 def identity(cell: Cell, params: P, scale: float = 1.0) -> P:
-    """Each gate's block of `w_h` the identity times `scale`, biases zero: the IRNN, on a ReLU Elman cell (Le et al. 2015)."""
-    rows, columns = params.w_h.shape
-    if columns != rows * len(cell.gates):
-        raise ValueError(
-            f"w_h of {cell} is {list(params.w_h.shape)}, {len(cell.gates)} blocks that are not square; "
-            "the identity needs square ones: use orthogonal"
-        )
-    block = scale * jnp.eye(rows, dtype=params.w_h.dtype)
-    return params._replace(w_h=jnp.tile(block, (1, len(cell.gates))), b=jax.tree.map(jnp.zeros_like, params.b))
+    """Each gate's block of the recurrent weights the identity times `scale`, biases zero.
+
+    On a ReLU Elman cell it is the IRNN (Le et al. 2015).
+    """
+    for name in _recurrent(cell):
+        w = getattr(params, name)
+        rows, columns = w.shape
+        if columns != rows * len(cell.gates):
+            raise ValueError(
+                f"{name} of {cell} is {list(w.shape)}, {len(cell.gates)} blocks that are not square; "
+                "the identity needs square ones: use orthogonal"
+            )
+        params = params._replace(**{name: jnp.tile(scale * jnp.eye(rows, dtype=w.dtype), (1, len(cell.gates)))})
+    return params._replace(b=jax.tree.map(jnp.zeros_like, params.b)) if hasattr(params, "b") else params
 
 
+@_inside
 def forget_bias(cell: Cell, params: P, value: float = 1.0) -> P:
     """The bias of the gate that keeps the past set to `value` (Gers et al. 2000; Jozefowicz et al. 2015: 1 or 2)."""
     return params._replace(b=_set_gate(cell, _bias(cell, params), _forget_gate(cell), value))
 
 
+@_inside
 def chrono(key: jax.Array, cell: Cell, params: P, longest: float) -> P:
-    """Gate biases for memories of 1 to `longest` steps (Tallec & Ollivier 2018): b_f = log U(1, longest - 1), b_i = -b_f.
+    """Gate biases for memories of 1 to `longest` steps (Tallec & Ollivier 2018): b_f = log U(1, longest - 1), b_i =
+    -b_f.
 
     For a cell whose input gate is one minus its forget gate (GRU) only the latter is set.
     """
@@ -84,20 +125,36 @@ def chrono(key: jax.Array, cell: Cell, params: P, longest: float) -> P:
     return params._replace(b=_set_gate(cell, b, cell.input_gate, -bias) if cell.input_gate else b)
 
 
+@_inside
 def spectral_radius(cell: Cell, params: P, radius: float) -> P:
-    """Each gate's block of `w_h` scaled to largest |eigenvalue| = `radius` (Jaeger 2001). Not under jit: NumPy's eigenvalues."""
-    blocks = np.split(np.asarray(params.w_h, np.float64), len(cell.gates), -1)
-    if blocks[0].shape[0] != blocks[0].shape[1]:
-        raise ValueError(f"w_h of {cell} has blocks {list(blocks[0].shape)}; a spectral radius needs square ones")
-    largest = [np.abs(np.linalg.eigvals(block)).max() for block in blocks]
-    if min(largest) == 0:
-        raise ValueError(f"a block of w_h of {cell} has spectral radius 0 and cannot be scaled to {radius}")
-    scaled = [block * (radius / size) for block, size in zip(blocks, largest, strict=True)]
-    return params._replace(w_h=jnp.asarray(np.concatenate(scaled, -1), params.w_h.dtype))
+    """Each gate's block of the recurrent weights scaled to largest |eigenvalue| = `radius` (Jaeger 2001).
+
+    Not under jit: NumPy's eigenvalues.
+    """
+    for name in _recurrent(cell):
+        w = getattr(params, name)
+        blocks = np.split(np.asarray(w, np.float64), len(cell.gates), -1)
+        if blocks[0].shape[0] != blocks[0].shape[1]:
+            raise ValueError(
+                f"{name} of {cell} has blocks {list(blocks[0].shape)}; a spectral radius needs square ones"
+            )
+        largest = [np.abs(np.linalg.eigvals(block)).max() for block in blocks]
+        if min(largest) == 0:
+            raise ValueError(f"a block of {name} of {cell} has spectral radius 0 and cannot be scaled to {radius}")
+        scaled = [block * (radius / size) for block, size in zip(blocks, largest, strict=True)]
+        params = params._replace(**{name: jnp.asarray(np.concatenate(scaled, -1), w.dtype)})
+    return params
+
+
+def _recurrent(cell: Cell) -> tuple[str, ...]:
+    """The names of the recurrent weights."""
+    if not cell.recurrent:
+        raise ValueError(f"{cell} has no recurrent weights; expected a cell with some, such as LSTM or Elman")
+    return cell.recurrent
 
 
 def _hidden(cell: Cell, params: Any) -> int:
-    return params.w_h.shape[1] // len(cell.gates)
+    return getattr(params, cell.recurrent[0]).shape[1] // len(cell.gates) if cell.recurrent else cell.output_size  # type: ignore[return-value]
 
 
 def _per_gate(key: jax.Array, gates: int, w: jax.Array, draw: Any) -> jax.Array:

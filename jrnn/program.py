@@ -9,6 +9,8 @@ import jax
 from jax.core import Tracer, eval_jaxpr
 from jax.extend.core import Literal, jaxprs_in_params
 
+from .arrays import is_key
+
 Rules = dict[str, Callable[[Any, list[Any]], Any]]
 """By the name of a primitive: `rule(equation, operands) -> result`, which is run in its place."""
 
@@ -118,9 +120,11 @@ def is_straight(jaxpr: Any) -> bool:
 
 
 def _is_straight(equation: Any) -> bool:
-    inner = list(jaxprs_in_params(equation.params))
-    if equation.primitive.name in INLINED:
+    name, inner = equation.primitive.name, list(jaxprs_in_params(equation.params))
+    if name in INLINED:
         return all(map(is_straight, inner))
-    names = [equation.params.get(name) for name in ("axes", "axis_name", "axis_names")]
-    named = any(isinstance(axis, str) for axes in names for axis in (axes if isinstance(axes, tuple) else (axes,)))
-    return not inner and "callback" not in equation.primitive.name and (not named or equation.primitive.name == "pvary")
+    axes = [equation.params.get(parameter) for parameter in ("axes", "axis_name", "axis_names")]
+    named = any(isinstance(axis, str) for some in axes for axis in (some if isinstance(some, tuple) else (some,)))
+    keys = [str(atom.aval.dtype) for atom in equation.invars if is_key(atom.aval)]
+    drawn_otherwise = name == "rng_bit_generator" or any("fry" not in key for key in keys if name.startswith("random_"))
+    return not inner and "callback" not in name and not drawn_otherwise and (not named or name == "pvary")

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from .. import initializers
 from ..arrays import broadcast_like
 from ..cell import Cell
-from ..checks import Activation, activation_function, check_key
+from ..checks import Activation, activation_function
+from .wrapper import keys_of_rows, split_each
 
 
 class CTRNNParams(NamedTuple):
@@ -41,12 +42,14 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
 
     h is a membrane potential and y the firing rate; θ is `b`, φ `activation`.
 
-    - `tau`: time constant, one for all or one per unit, in the same unit of time as `dt`; fixed, or with `learn_tau` where
-      learning starts (its logarithm is the parameter, so it stays positive). Euler's method wants dt well below τ.
-    - `dt`: the length of a step; None: the last of the `input_size` features of x is the dt of that step and row, at least 0.
-    - `noise`: σ, the standard deviation that the noise alone would give h (Song, Yang & Wang 2016). ξ_t is standard normal,
-      drawn from the key of each row in the state: `initial_state(params, batch, key)`. Without a key there is no noise.
-      A reset restores h but lets the key run on, so that no two episodes see the same noise.
+    - `tau`: time constant, one for all or one per unit, in the same unit of time as `dt`; fixed, or with `learn_tau`
+      where learning starts (its logarithm is the parameter, so it stays positive). Euler's method wants dt well below
+      τ.
+    - `dt`: the length of a step; None: the last of the `input_size` features of x is the dt of that step and row, at
+      least 0.
+    - `noise`: σ, the standard deviation that the noise alone would give h (Song, Yang & Wang 2016). ξ_t is standard
+      normal, drawn from the key of each row in the state: `initial_state(params, batch, key)`. Without a key there is
+      no noise. A reset restores h but lets the key run on, so that no two episodes see the same noise.
     """
 
     input_size: int
@@ -89,8 +92,7 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
         h = jnp.zeros((*batch, self.hidden_size), params.b.dtype)
         if key is None or self.noise == 0:
             return CTRNNState(h=h, key=None)
-        check_key(key)
-        return CTRNNState(h=h, key=jax.random.split(key, batch) if batch else key)
+        return CTRNNState(h=h, key=keys_of_rows(key, batch))
 
     def project(self, params: CTRNNParams, x: jax.Array) -> Drive:
         if self.dt is not None:
@@ -109,7 +111,7 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
         new = h + part * (r + z.x - h)
         if state.key is None:
             return CTRNNState(h=new, key=None)
-        keys, use = _split_each(state.key)
+        keys, use = split_each(state.key)
         xi = _normal_each(use, (self.hidden_size,), h.dtype)
         # A step of length 0 (padding has dt = 0) adds no noise, and sqrt has no derivative there.
         spread = jnp.where(part > 0, jnp.sqrt(2 * jnp.where(part > 0, part, 1)), 0)
@@ -120,12 +122,6 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
 
     def _rate(self, params: CTRNNParams, h: jax.Array) -> jax.Array:
         return activation_function(self.activation)(h + broadcast_like(params.b, h))
-
-
-def _split_each(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Each key of an array of keys split in two."""
-    pairs = jax.vmap(jax.random.split)(keys.reshape(-1)).reshape((*keys.shape, 2))
-    return pairs[..., 0], pairs[..., 1]
 
 
 def _normal_each(keys: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:

@@ -31,8 +31,8 @@ class Elman(Cell[ElmanParams, ElmanState]):
         y_t = h_t
 
     φ is `activation`: `"tanh"`, `"relu"`, `"identity"`, any function in `jax.nn` by name, or a function. With
-    `initializers.identity` and `"relu"` it is the IRNN. Without `bias` there is no b. Elman used the logistic function and a
-    separate output layer. `torch.nn.RNN` has two biases, whose sum is `b`, and stores its weights transposed.
+    `initializers.identity` and `"relu"` it is the IRNN. Without `bias` there is no b. Elman used the logistic function
+    and a separate output layer. `torch.nn.RNN` has two biases, whose sum is `b`, and stores its weights transposed.
     """
 
     input_size: int
@@ -82,14 +82,15 @@ class JordanState(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Jordan(Cell[JordanParams, JordanState]):
-    """Network with feedback from its own output (Jordan 1986, "Serial order: a parallel distributed processing approach").
+    """Network with feedback from its own output (Jordan 1986, "Serial order: a parallel distributed processing
+    approach").
 
         h_t = φ(x_t W_x + y_{t-1} W_h + b)
         y_t = ψ(h_t W_y + b_y)
 
-    φ is `activation`, ψ `output_activation`; without `bias` there is no b and no b_y. The state is the output itself, 0 at
-    first. Jordan's state units also keep a
-    decaying trace of their own past (s_t = μ s_{t-1} + y_{t-1}); here μ = 0, as the name is used since Elman.
+    φ is `activation`, ψ `output_activation`; without `bias` there is no b and no b_y. The state is the output itself, 0
+    at first. Jordan's state units also keep a decaying trace of their own past (s_t = μ s_{t-1} + y_{t-1}); here μ = 0,
+    as the name is used since Elman.
     """
 
     input_size: int

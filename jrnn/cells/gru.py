@@ -1,4 +1,7 @@
-"""Gated recurrent unit, with the reset gate after or before the recurrent product. Gate order r z n, as PyTorch has it."""
+"""Gated recurrent unit, with the reset gate after or before the recurrent product.
+
+Gate order r z n, as PyTorch has it.
+"""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -23,7 +26,7 @@ class GRUState(NamedTuple):
     h: jax.Array  # [*batch, hidden]
 
 
-class Gates(NamedTuple):
+class Blocks(NamedTuple):
     """An array per gate rather than one: XLA's CPU backend does not vectorise slices of what a loop reads step by step.
 
     Where `project` splits last of all, a loop without a derivative reads each gate from the whole.
@@ -46,9 +49,9 @@ class GRU(Cell[GRUParams, GRUState]):
         h_t = (1 - z) n + z h_{t-1}
         y_t = h_t
 
-    z keeps the past when it is open, as in Cho et al. (their equation 7), PyTorch and Keras; in Chung et al. 2014 and Haiku
-    it is the other way round: negate the z block of `w_x`, `w_h` and `b` to convert. Of PyTorch's two biases the sum is `b`,
-    except for n, where `b` holds the first and `b_n` the second. Without `bias` there is neither.
+    z keeps the past when it is open, as in Cho et al. (their equation 7), PyTorch and Keras; in Chung et al. 2014 and
+    Haiku it is the other way round: negate the z block of `w_x`, `w_h` and `b` to convert. Of PyTorch's two biases the
+    sum is `b`, except for n, where `b` holds the first and `b_n` the second. Without `bias` there is neither.
     """
 
     input_size: int
@@ -76,27 +79,27 @@ class GRU(Cell[GRUParams, GRUState]):
     def initial_state(self, params: GRUParams, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> GRUState:
         return GRUState(h=jnp.zeros((*batch, self.hidden_size), params.w_h.dtype))
 
-    def project(self, params: GRUParams, x: jax.Array) -> Gates:
+    def project(self, params: GRUParams, x: jax.Array) -> Blocks:
         r, z, n = jnp.split(x @ params.w_x, 3, -1)
-        return Gates(r, z, add_bias(n, self._biases(params).n))
+        return Blocks(r, z, add_bias(n, self._biases(params).n))
 
-    def recur(self, params: GRUParams, state: GRUState) -> Gates:
+    def recur(self, params: GRUParams, state: GRUState) -> Blocks:
         b = self._biases(params)
         if not self.reset_after:
             r, z = jnp.split(state.h @ params.w_h[:, : 2 * self.hidden_size], 2, -1)
-            return Gates(add_bias(r, b.r), add_bias(z, b.z), None)
+            return Blocks(add_bias(r, b.r), add_bias(z, b.z), None)
         r, z, n = jnp.split(state.h @ params.w_h, 3, -1)
-        return Gates(add_bias(r, b.r), add_bias(z, b.z), add_bias(n, params.b_n))
+        return Blocks(add_bias(r, b.r), add_bias(z, b.z), add_bias(n, params.b_n))
 
-    def update(self, params: GRUParams, state: GRUState, z: Gates, r: Gates) -> GRUState:
+    def update(self, params: GRUParams, state: GRUState, z: Blocks, r: Blocks) -> GRUState:
         reset, keep = sigmoid(z.r + r.r), sigmoid(z.z + r.z)
         late = params.w_h[:, 2 * self.hidden_size :]
         past = (reset * state.h) @ late if r.n is None else reset * r.n
         n = jnp.tanh(z.n + past)
         return GRUState(h=n + keep * (state.h - n))
 
-    def _biases(self, params: GRUParams) -> Gates:
-        return Gates(None, None, None) if params.b is None else Gates(*jnp.split(params.b, 3))
+    def _biases(self, params: GRUParams) -> Blocks:
+        return Blocks(None, None, None) if params.b is None else Blocks(*jnp.split(params.b, 3))
 
     def readout(self, params: GRUParams, state: GRUState, x: jax.Array) -> jax.Array:
         return state.h

@@ -35,8 +35,8 @@ class LSTM(Cell[LSTMParams, LSTMState]):
         y_t = h_t
 
     σ is `gate_activation`, φ `activation`, once on the candidate and once on the cell. The forget gate's bias starts at
-    `forget_bias` (PyTorch: 0 in the mean); without `bias` there is no b. `torch.nn.LSTM` has two biases, whose sum is `b`, and
-    transposed weights.
+    `forget_bias` (PyTorch: 0 in the mean); without `bias` there is no b. `torch.nn.LSTM` has two biases, whose sum is
+    `b`, and transposed weights.
     """
 
     input_size: int
@@ -98,8 +98,8 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
         h_t = σ(o + p_o c_t) φ(c_t)
         y_t = h_t
 
-    The output gate sees the new cell. Peepholes are one weight per unit, 0 at first; the paper's blocks of several cells
-    have size 1 here. Options as in `LSTM`.
+    The output gate sees the new cell. Peepholes are one weight per unit, 0 at first; the paper's blocks of several
+    cells have size 1 here. Options as in `LSTM`.
     """
 
     input_size: int
@@ -177,7 +177,8 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, ProjectedLSTMState]):
         h_t = (σ(o) φ(c_t)) W_r
         y_t = h_t
 
-    Without the peepholes and the second, non-recurrent projection of the paper, as PyTorch has it. Options as in `LSTM`.
+    Without the peepholes and the second, non-recurrent projection of the paper, as PyTorch has it. Options as in
+    `LSTM`.
     """
 
     input_size: int

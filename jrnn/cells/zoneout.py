@@ -1,0 +1,75 @@
+"""Zoneout: units that keep their previous value at random."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ..arrays import differentiable
+from ..cell import Cell
+from .wrapper import Wrapper, check_rate, chosen_each, keys_of_rows, map_differentiable, split_each
+
+
+class ZoneoutState(NamedTuple):
+    cell: Any  # of the cell inside
+    key: jax.Array | None  # [*batch] typed keys of the masks; None: the expectation
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Zoneout(Wrapper):
+    """Each unit of the state keeps its previous value with probability `rate`, while there is a key (Krueger et al.
+    2017).
+
+        s_t = m s_{t-1} + (1 - m) update(...),   m ~ Bernoulli(rate)
+
+    Without a key, in evaluation, m is `rate` itself. `rate` is one for the whole state, or one for each of its arrays
+    in their order (for an LSTM, h and c). A new mask at each step, as in the paper; with `per_step=False` one a row for
+    all its steps. The masks follow from each row's key in the state, so that runs in chunks or step by step draw the
+    same. The key goes to `initial_state(params, batch, key)`.
+    """
+
+    cell: Cell
+    rate: float | tuple[float, ...]
+    per_step: bool = dataclasses.field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for rate in self.rate if isinstance(self.rate, tuple) else (self.rate,):
+            check_rate("Zoneout", rate)
+
+    def init(self, key: jax.Array) -> Any:
+        return self.cell.init(key)
+
+    def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> ZoneoutState:
+        if key is None:
+            return ZoneoutState(self.cell.initial_state(params, batch), None)
+        keys = keys_of_rows(jax.random.fold_in(key, 1), batch)
+        return ZoneoutState(self.cell.initial_state(params, batch, jax.random.fold_in(key, 0)), keys)
+
+    def project(self, params: Any, x: jax.Array) -> Any:
+        return self.cell.project(params, x)
+
+    def recur(self, params: Any, state: ZoneoutState) -> Any:
+        return self.cell.recur(params, state.cell)
+
+    def update(self, params: Any, state: ZoneoutState, z: Any, r: Any) -> ZoneoutState:
+        new = self.cell.update(params, state.cell, z, r)
+        count = len(differentiable(new))
+        rates = self.rate if isinstance(self.rate, tuple) else (self.rate,) * count
+        if len(rates) != count:
+            raise ValueError(f"Zoneout: rate has {len(rates)} values; expected one, or one for each of {count} arrays")
+        key, use = (None, None) if state.key is None else split_each(state.key) if self.per_step else (state.key,) * 2
+        remaining = iter(rates)
+
+        def keep(index: int, old: jax.Array, new: jax.Array) -> jax.Array:
+            rate = next(remaining)
+            if use is None:
+                return rate * old + (1 - rate) * new
+            return jnp.where(chosen_each(use, rate, index, new.shape), old, new)
+
+        return ZoneoutState(map_differentiable(keep, state.cell, new), key)
+
+    def readout(self, params: Any, state: ZoneoutState, x: jax.Array) -> Any:
+        return self.cell.readout(params, state.cell, x)

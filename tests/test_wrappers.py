@@ -1,0 +1,202 @@
+"""Cells around cells: a learned initial state, recurrent dropout, zoneout."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CELLS, key, normal, random_inputs, random_params, run, same
+from cases import step as step_
+from laws import weighted
+
+import jrnn
+from jrnn import initializers
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+INSIDE = jrnn.Elman(3, 4)
+NOISY = {
+    "dropout": jrnn.RecurrentDropout(jrnn.GRU(3, 4), 0.4),
+    "dropout-per-step": jrnn.RecurrentDropout(jrnn.LSTM(3, 4), 0.4, per_step=True),
+    "zoneout": jrnn.Zoneout(jrnn.LSTM(3, 4), (0.2, 0.5)),
+    "zoneout-per-row": jrnn.Zoneout(jrnn.GRU(3, 4), 0.5, per_step=False),
+    "both": jrnn.Zoneout(jrnn.RecurrentDropout(jrnn.LSTM(3, 4), 0.3), 0.2),
+    "of-noise": jrnn.RecurrentDropout(jrnn.CTRNN(3, 4, noise=0.3), 0.3),
+    "learned": jrnn.LearnedState(jrnn.Zoneout(jrnn.CTRNN(3, 4, noise=0.3), 0.3)),
+}
+
+
+def given(cell, time=6, rows=3):
+    params = random_params(cell)
+    return params, random_inputs(cell, time, rows), cell.initial_state(params, (rows,), key(1))
+
+
+# A learned initial state
+
+
+def test_a_learned_state_starts_every_row_and_document():
+    cell = jrnn.LearnedState(INSIDE)
+    params, xs, _ = given(cell)
+    reset = jnp.zeros((6, 3), bool).at[2, 1].set(True)
+    want = jnp.broadcast_to(params.state.h, (3, 4))
+    same(cell.initial_state(params, (3,)).h, want)
+    got = run(cell, params, xs, reset=reset)[1]
+    begun = run(INSIDE, params.cell, xs[2:, 1], jrnn.cells.elman.ElmanState(params.state.h))[1]
+    same(got[2:, 1], begun)
+    same(got[:, 0], run(INSIDE, params.cell, xs[:, 0], jrnn.cells.elman.ElmanState(params.state.h))[1])
+
+
+def test_a_learned_state_has_the_gradient_of_all_that_starts_from_it():
+    cell = jrnn.LearnedState(INSIDE)
+    params, xs, _ = given(cell)
+    reset = jnp.zeros((6, 3), bool).at[2, 1].set(True)
+    lengths = jnp.array([6, 6, 0])
+
+    def loss(h, engine):
+        filled = params._replace(state=params.state._replace(h=h))
+        return weighted(run(cell, filled, xs, reset=reset, lengths=lengths, engine=engine))
+
+    for gradient in (jrnn.LinearSolve(), jrnn.LinearSolve(tile=2, save="states"), jrnn.Autodiff()):
+        slope = jax.grad(loss)(params.state.h, jrnn.Scan(gradient=gradient))
+        for unit in range(4):
+            move = 1e-2 * jnp.eye(4)[unit]
+            ahead, behind = (loss(params.state.h + sign * move, jrnn.Scan()) for sign in (1, -1))
+            np.testing.assert_allclose(slope[unit], (ahead - behind) / 2e-2, rtol=2e-2, atol=2e-2)
+
+
+def test_a_learned_state_starts_as_the_cells_own_and_leaves_the_rest():
+    cell = jrnn.LearnedState(CELLS["ctrnn-noise"])
+    params = cell.init(key(0))
+    assert params.state.key is None
+    same(cell.initial_state(params, (2,)), cell.cell.initial_state(params.cell, (2,)), 0)
+    noisy = cell.initial_state(params, (2,), key(3))
+    same(noisy, cell.cell.initial_state(params.cell, (2,), key(3)), 0)
+
+
+# Noise
+
+
+@pytest.mark.parametrize("cell", NOISY.values(), ids=NOISY)
+def test_whole_chunked_and_stepwise_runs_draw_the_same(cell):
+    params, xs, state = given(cell)
+    marks = {"mask": jnp.arange(18).reshape(6, 3) % 5 != 0, "reset": jnp.arange(18).reshape(6, 3) % 7 == 3}
+    final, ys = run(cell, params, xs, state, **marks)
+    half, first = run(cell, params, xs[:2], state, **{name: a[:2] for name, a in marks.items()})
+    end, second = run(cell, params, xs[2:], half, **{name: a[2:] for name, a in marks.items()})
+    same((end, jnp.concatenate([first, second])), (final, ys))
+
+    final, ys = run(cell, params, xs, state)
+    outputs = []
+    for x in xs:
+        state, y = step_(cell, params, state, x)
+        outputs.append(y)
+    same((state, jnp.stack(outputs)), (final, ys))
+    assert not np.allclose(ys, run(cell, params, xs)[1])
+    assert not np.allclose(ys, run(cell, params, xs, cell.initial_state(params, (3,), key(2)))[1])
+
+
+@pytest.mark.parametrize("name", ["dropout", "dropout-per-step", "zoneout"])
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_keys_of_any_implementation(name, implementation):
+    cell = NOISY[name]
+    params, xs, _ = given(cell)
+    state = cell.initial_state(params, (3,), jax.random.key(0, impl=implementation))
+
+    def loss(params, engine):
+        return jnp.sum(run(cell, params, xs, state, engine=engine)[1] ** 2)
+
+    same(jax.grad(loss)(params, jrnn.Scan()), jax.grad(loss)(params, jrnn.Scan(gradient=jrnn.Autodiff())))
+
+
+def masks_of_dropout(cell, params, state):
+    """What `recur` is given, as multiples of the state: read off the cell, whose `recur` is linear."""
+    seen = cell.recur(params._replace(w_h=jnp.eye(4), b=jnp.zeros(4)), state)
+    return np.asarray(seen / state.cell.h)
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_recurrent_dropout_is_a_mask_on_what_the_past_says(per_step):
+    """Against a loop in NumPy with the masks that the cell draws;
+
+    A mask is 0 or 1 / (1 - rate), a row's own, the same or new at each step.
+    """
+    cell = jrnn.RecurrentDropout(INSIDE, 0.5, per_step=per_step)
+    params, xs, state = given(cell)
+    w_x, w_h, b = (np.asarray(a) for a in params)
+    h, masks, outputs = np.zeros((3, 4)), [], []
+    for x in np.asarray(xs):
+        mask = masks_of_dropout(cell, params, state._replace(cell=state.cell._replace(h=jnp.ones((3, 4)))))
+        h = np.tanh(x @ w_x + (mask * h) @ w_h + b)
+        state = cell.step(params, state, jnp.asarray(x))[0]
+        masks.append(mask)
+        outputs.append(h)
+    same(run(cell, params, xs, given(cell)[2])[1], np.stack(outputs))
+    assert set(np.unique(masks)) == {0.0, 2.0}
+    assert (np.std(masks, 0).max() > 0) == per_step
+    assert np.std(masks[0], 0).max() > 0
+
+
+def test_the_share_that_is_dropped_is_the_rate():
+    cell = jrnn.RecurrentDropout(jrnn.Elman(3, 4), 0.3, per_step=True)
+    params = random_params(cell)
+    state = cell.initial_state(params, (4000,), key(0))
+    state = state._replace(cell=state.cell._replace(h=jnp.ones((4000, 4))))
+    assert np.mean(masks_of_dropout(cell, params, state) == 0) == pytest.approx(0.3, abs=0.02)
+
+
+def test_zoneout_keeps_units_or_mixes_without_a_key():
+    cell = jrnn.Zoneout(jrnn.LSTM(3, 4), (0.25, 0.5))
+    params, xs, state = given(cell, rows=500)
+    before = state._replace(cell=state.cell._replace(h=normal(1, 500, 4), c=normal(2, 500, 4)))
+    new = cell.cell.step(params, before.cell, xs[0])[0]
+    after = cell.step(params, before, xs[0])[0].cell
+    for old, fresh, made, rate in zip(before.cell, new, after, (0.25, 0.5), strict=True):
+        kept = np.isclose(made, old, atol=1e-6)
+        np.testing.assert_array_equal(kept | np.isclose(made, fresh, atol=1e-6), True)
+        assert kept.mean() == pytest.approx(rate, abs=0.04)
+    mixed = cell.step(params, before._replace(key=None), xs[0])[0].cell
+    want = [rate * old + (1 - rate) * fresh for rate, old, fresh in zip((0.25, 0.5), before.cell, new, strict=True)]
+    same(list(mixed), want)
+
+
+def test_padding_leaves_the_keys_alone():
+    cell = NOISY["dropout-per-step"]
+    params, xs, state = given(cell)
+    final, _ = run(cell, params, xs, state, lengths=jnp.array([6, 2, 0]))
+    short, _ = run(cell, params, xs[:2, 1], jax.tree.map(lambda a: a[1], state))
+    same(jax.tree.map(lambda a: a[1], final), short)
+    same(jax.tree.map(lambda a: a[2], final), jax.tree.map(lambda a: a[2], state), 0)
+
+
+# Initialisers, mistakes
+
+
+def test_initialisers_reach_the_cell_inside():
+    plain = jrnn.LSTM(3, 4)
+    for cell in (jrnn.LearnedState(plain), jrnn.LearnedState(jrnn.Zoneout(plain, 0.1))):
+        params = cell.init(key(0))
+        for change in (
+            lambda c, p: initializers.chrono(key(1), c, p, longest=40),
+            lambda c, p: initializers.forget_bias(c, p, 2.0),
+            lambda c, p: initializers.orthogonal(key(1), c, p, 0.5),
+            lambda c, p: initializers.identity(c, p),
+            lambda c, p: initializers.uniform(key(1), c, p),
+            lambda c, p: initializers.spectral_radius(c, p, 0.9),
+        ):
+            changed = change(cell, params)
+            same(changed.cell, change(plain, params.cell), 0)
+            same(changed.state, params.state, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: jrnn.LearnedState("lstm"), TypeError, "LearnedState: cell is str 'lstm'; expected a Cell"),
+        (lambda: jrnn.Zoneout(INSIDE, 1.0), ValueError, r"Zoneout: rate is 1.0; expected a share in \[0, 1\)"),
+        (lambda: jrnn.RecurrentDropout(INSIDE, "0.5"), TypeError, "RecurrentDropout: rate is '0.5'"),
+        (lambda: jrnn.RecurrentDropout(INSIDE, 0.5, per_step=1), TypeError, "per_step is 1; expected True or False"),
+        (lambda: run(jrnn.Zoneout(INSIDE, (0.1, 0.2)), *given(INSIDE)[:2]), ValueError, "rate has 2 values.*1 arrays"),
+    ],
+)
+def test_mistakes(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
