@@ -28,7 +28,7 @@ class Labelled(NamedTuple):
 
 
 class SlotFillerParams(NamedTuple):
-    embedding: jrnn.embeddings.EmbeddingParams
+    embedding: jrnn.layers.EmbeddingParams
     layer: Any  # the encoder's own
     w_slots: jax.Array  # [encoder's output, slots]
     b_slots: jax.Array  # [slots]

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from ..arrays import affine
 from ..checks import check_positive
-from ..embeddings import lookup
 from ..layers import Layer
+from ..layers.embedding import lookup
 
 
 class LanguageModelParams(NamedTuple):

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .arrays import select
-from .checks import check_params, check_positive, check_tokens, describe
-from .layers import Layer
-from .segments import step_mask
+from ..arrays import select
+from ..checks import check_params, check_positive, check_tokens, describe
+from ..segments import step_mask
+from .base import Layer
 
 
 class _Lookup(Layer):
