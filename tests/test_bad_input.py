@@ -148,7 +148,7 @@ LAYERS = {
     ),
     "both-one-loop-option": (
         lambda: jrnn.Bidirectional(jrnn.Recurrent(CELL), jrnn.Recurrent(CELL, reverse=True), one_loop="yes"),
-        ValueError,
+        TypeError,
         ["one_loop is 'yes'", "True, False or None"],
     ),
     "both-params": (lambda: BOTH.apply(GRU_PARAMS, XS), TypeError, ["params is a GRUParams", "Directions"]),

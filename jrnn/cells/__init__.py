@@ -1,9 +1,22 @@
 """Recurrent cells, one family a file."""
 
 from .ctrnn import CTRNN as CTRNN
+from .ctrnn import CTRNNParams as CTRNNParams
+from .ctrnn import CTRNNState as CTRNNState
 from .elman import Elman as Elman
+from .elman import ElmanParams as ElmanParams
+from .elman import ElmanState as ElmanState
 from .elman import Jordan as Jordan
+from .elman import JordanParams as JordanParams
+from .elman import JordanState as JordanState
 from .gru import GRU as GRU
+from .gru import GRUParams as GRUParams
+from .gru import GRUState as GRUState
 from .lstm import LSTM as LSTM
+from .lstm import LSTMParams as LSTMParams
+from .lstm import LSTMState as LSTMState
 from .lstm import PeepholeLSTM as PeepholeLSTM
+from .lstm import PeepholeLSTMParams as PeepholeLSTMParams
 from .lstm import ProjectedLSTM as ProjectedLSTM
+from .lstm import ProjectedLSTMParams as ProjectedLSTMParams
+from .lstm import ProjectedLSTMState as ProjectedLSTMState

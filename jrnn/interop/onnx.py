@@ -172,8 +172,8 @@ class _Graph:
     def layered(self, model: Layered, params: Any, state: Any, x: str) -> tuple[Any, str]:
         new, remaining = [], iter(zip(params, state, strict=True))
         for layer in model.layers:
-            part, x = self.model(layer, *(((), ()) if layer.stateless else next(remaining)), x)
-            if not layer.stateless:
+            part, x = self.model(layer, *(((), ()) if layer.parameterless else next(remaining)), x)
+            if not layer.parameterless:
                 new.append(part)
         return tuple(new), x
 

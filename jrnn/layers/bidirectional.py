@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from ..checks import check_flags, check_input, check_params
-from ..segments import step_mask
-from ..unroll import restarts
-from .base import Layer, _split
+from ..checks import check_key
+from ..segments import Segments
+from .base import Layer, check_layer, last_step, split_key
 from .recurrent import Recurrent
 
 
@@ -35,9 +35,13 @@ class Bidirectional(Layer):
     backward: Layer
     one_loop: bool | None = dataclasses.field(default=None, kw_only=True)
 
+    pointwise = False
+
     def __post_init__(self) -> None:
-        if self.one_loop not in (None, True, False):
-            raise ValueError(f"Bidirectional: one_loop is {self.one_loop!r}; expected True, False or None")
+        check_layer("Bidirectional", "forward", self.forward)
+        check_layer("Bidirectional", "backward", self.backward)
+        if not isinstance(self.one_loop, bool | None):
+            raise TypeError(f"Bidirectional: one_loop is {self.one_loop!r}; expected True, False or None")
         if self.one_loop and not self._are_alike():
             raise ValueError(
                 f"Bidirectional: one_loop is True, forward {self.forward}, backward {self.backward}; expected "
@@ -59,31 +63,39 @@ class Bidirectional(Layer):
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     def init(self, key: jax.Array) -> Directions:
+        check_key(key)
         keys = jax.random.split(key)
         return Directions(forward=self.forward.init(keys[0]), backward=self.backward.init(keys[1]))
 
     def initial_state(
         self, params: Directions, batch: tuple[int, ...] = (), key: jax.Array | None = None
     ) -> Directions:
-        forward, backward = _split(key, 2)
+        forward, backward = split_key(key, 2)
         return Directions(
             forward=self.forward.initial_state(params.forward, batch, forward),
             backward=self.backward.initial_state(params.backward, batch, backward),
         )
 
-    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
-        return self._both("apply", params, xs, state, {"lengths": lengths, "mask": mask, "reset": reset}, key)
+    def time_and_batch(self, xs):
+        return self.forward.time_and_batch(xs)
 
-    def _both(self, how: str, params: Any, xs: jax.Array, state: Any, marks: dict[str, Any], key: Any) -> Any:
-        """`apply` or `last` of both directions."""
-        _check_pair(self, params, "params", Directions)
-        state = Directions(None, None) if state is None else _check_pair(self, state, "state", Directions)
+    def run(self, params, xs, state, segments, key):
+        return self._each_direction("run", params, xs, state, segments, key)
+
+    def run_last(self, params, xs, state, segments, key):
+        return self._each_direction("run_last", params, xs, state, segments, key)
+
+    def _each_direction(self, how: str, params: Any, xs: Any, state: Any, segments: Segments, key: Any) -> Any:
+        """`run` or `run_last` of both directions."""
+        xs = jax.tree.map(jnp.asarray, xs)
+        _check_directions("params", params)
+        state = Directions(None, None) if state is None else _check_directions("state", state)
         shapes = jax.tree.map(lambda a: (jnp.shape(a), jnp.result_type(a)), (params, state))
         if self._prefers_one_loop(xs) and all(pair.forward == pair.backward for pair in shapes):
-            return self._at_once(how, params, xs, state, **marks, key=key)
-        keys = _split(key, 2)
-        forward, y = getattr(self.forward, how)(params.forward, xs, state.forward, **marks, key=keys[0])
-        backward, z = getattr(self.backward, how)(params.backward, xs, state.backward, **marks, key=keys[1])
+            return self._one_loop(how, params, xs, state, segments, key)
+        keys = split_key(key, 2)
+        forward, y = getattr(self.forward, how)(params.forward, xs, state.forward, segments, keys[0])
+        backward, z = getattr(self.backward, how)(params.backward, xs, state.backward, segments, keys[1])
         return Directions(forward=forward, backward=backward), jnp.concatenate([y, z], -1)
 
     def _prefers_one_loop(self, xs: jax.Array) -> bool:
@@ -91,8 +103,10 @@ class Bidirectional(Layer):
         # units, and up to 1.2 for more rows or units.
         if self.one_loop is not None:
             return self.one_loop
-        small = math.prod(jnp.shape(xs)[1:-1]) == 1 and (self.forward.output_size or 0) <= 32
-        return self._are_alike() and (small or jax.default_backend() != "cpu")
+        if not self._are_alike():
+            return False
+        small = math.prod(self.time_and_batch(xs)[1:]) == 1 and (self.forward.output_size or 0) <= 32
+        return small or jax.default_backend() != "cpu"
 
     def _are_alike(self) -> bool:
         """Whether the directions differ in nothing but their direction."""
@@ -101,34 +115,21 @@ class Bidirectional(Layer):
                 return dataclasses.replace(self.forward, reverse=True) == self.backward
         return False
 
-    def _at_once(self, how, params, xs, state, *, lengths, mask, reset, key):
-        """`apply` or `last` of both directions as two rows of one loop; the backward one takes the steps from the end."""
-        xs = jnp.asarray(xs)
-        check_input(self.forward, xs, check_params(self.forward, params.forward), "xs", time=True)
-        lengths, mask, reset = (a if a is None else jnp.asarray(a) for a in (lengths, mask, reset))
-        real = step_mask(lengths, mask, xs.shape[:-1])
-        restart = None
-        if reset is not None:
-            check_flags(reset, "reset", xs.shape[:-1])
-            restart = restarts(reset, real, reverse=True)
-        turned = jax.tree.map(lambda a: a[::-1], (xs, real, restart))
-
-        def run(given: tuple[Any, ...], key: Any) -> tuple[Any, jax.Array]:
-            params, state, (xs, real, reset) = given
-            return getattr(self.forward, how)(params, xs, state, mask=real, reset=reset, key=key)
-
-        each = (params.forward, state.forward, (xs, real, reset)), (params.backward, state.backward, turned)
+    def _one_loop(self, how: str, params: Any, xs: jax.Array, state: Any, segments: Segments, key: Any) -> Any:
+        """`run` or `run_last` of both directions as two rows of one loop; the backward one takes the steps from the end."""
+        each = (
+            (params.forward, xs, state.forward, segments),
+            (params.backward, xs[::-1], state.backward, _turned(segments)),
+        )
         both = jax.tree.map(lambda *rows: jnp.stack(rows), *each)
-        states, (y, z) = jax.vmap(run)(both, None if key is None else _split(key, 2))
+        run = getattr(self.forward, how)
+        states, (y, z) = jax.vmap(lambda given, key: run(*given, key))(both, None if key is None else split_key(key, 2))
         forward, backward = (jax.tree.map(lambda a, row=row: a[row], states) for row in (0, 1))
-        return Directions(forward, backward), jnp.concatenate([y, z if how == "last" else z[::-1]], -1)
+        return Directions(forward, backward), jnp.concatenate([y, z if how == "run_last" else z[::-1]], -1)
 
-    def ends(self, ys, real):
+    def _at_end(self, ys, mask):
         forward, backward = jnp.split(ys, [self.forward.output_size or 0], axis=-1)
-        return jnp.concatenate([self.forward.ends(forward, real), self.backward.ends(backward, real)], -1)
-
-    def last(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
-        return self._both("last", params, xs, state, {"lengths": lengths, "mask": mask, "reset": reset}, key)
+        return jnp.concatenate([self.forward._at_end(forward, mask), self.backward._at_end(backward, mask)], -1)
 
     def step(self, params, state, x, *, key=None):
         raise TypeError(
@@ -137,9 +138,19 @@ class Bidirectional(Layer):
         )
 
 
-def _check_pair(owner: Layer, value: Any, name: str, expected: type) -> Any:
-    if not isinstance(value, expected):
-        raise TypeError(
-            f"{name} is a {type(value).__name__}; {type(owner).__name__} expects {expected.__name__}(forward, backward)"
-        )
+def _turned(segments: Segments) -> Segments:
+    """The segments of the same sequence from its last step to its first: a document then starts at its last step."""
+    mask, reset = segments
+    if reset is not None:
+        if mask is not None:
+            # A document of padding alone, after the last real step, is none: the run does not start anew after it.
+            steps = lax.broadcasted_iota(jnp.int32, mask.shape, 0)
+            reset &= steps <= jnp.broadcast_to(last_step(mask), mask.shape)
+        reset = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])[::-1]
+    return Segments(None if mask is None else mask[::-1], reset)
+
+
+def _check_directions(name: str, value: Any) -> Any:
+    if not isinstance(value, Directions):
+        raise TypeError(f"{name} is a {type(value).__name__}; Bidirectional expects Directions(forward, backward)")
     return value

@@ -1,4 +1,4 @@
-"""Dropout."""
+"""Dropout: zeroes features at random in training."""
 
 import dataclasses
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..checks import check_key
-from .base import Layer
+from .base import Layer, check_switches, on_real_steps
 
 
 @jax.tree_util.register_static
@@ -24,11 +24,15 @@ class Dropout(Layer):
 
     input_size = None
     output_size = None
-    stateless = True
+    parameterless = True
+    pointwise = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.rate, bool) or not isinstance(self.rate, int | float):
+            raise TypeError(f"Dropout: rate is {self.rate!r}; expected a number, a share in [0, 1)")
         if not 0 <= self.rate < 1:
             raise ValueError(f"Dropout: rate is {self.rate}; expected a share in [0, 1)")
+        check_switches("Dropout", variational=self.variational)
 
     def init(self, key: jax.Array) -> tuple[()]:
         return ()
@@ -36,17 +40,18 @@ class Dropout(Layer):
     def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> tuple[()]:
         return ()
 
-    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
-        if key is None or self.rate == 0:
-            return (), xs
-        keep = self._keep(key, xs.shape[1:] if self.variational else xs.shape)
-        return (), jnp.where(jnp.broadcast_to(keep, xs.shape), xs / (1 - self.rate), jnp.zeros_like(xs))
+    def run(self, params, xs, state, segments, key):
+        xs = jnp.asarray(xs)
+        shape = xs.shape[1:] if self.variational else xs.shape
+        return (), on_real_steps(lambda xs: self._dropped(xs, shape, key), xs, segments.mask)
 
     def step(self, params, state, x, *, key=None):
-        if key is None or self.rate == 0:
-            return (), x
-        return (), jnp.where(self._keep(key, x.shape), x / (1 - self.rate), jnp.zeros_like(x))
+        return (), self._dropped(x, x.shape, key)
 
-    def _keep(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def _dropped(self, x: jax.Array, shape: tuple[int, ...], key: jax.Array | None) -> jax.Array:
+        """`x` with what is drawn, of `shape`, repeated over its leading axes."""
+        if key is None or self.rate == 0:
+            return x
         check_key(key)
-        return jax.random.bernoulli(key, 1 - self.rate, shape)
+        keep = jnp.broadcast_to(jax.random.bernoulli(key, 1 - self.rate, shape), x.shape)
+        return jnp.where(keep, x / (1 - self.rate), jnp.zeros_like(x))

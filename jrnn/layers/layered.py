@@ -4,8 +4,11 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from .base import Layer, _split
+from ..arrays import select
+from ..checks import check_key
+from .base import Layer, at_step, check_layer, is_pointwise, last_step, split_key
 
 
 @jax.tree_util.register_static
@@ -13,7 +16,7 @@ from .base import Layer, _split
 class Layered(Layer):
     """One layer after the other. Parameters and states are tuples with one entry for each layer that has any.
 
-    Stateless layers (`Dropout`) have no entry, so a stack has the same parameters with and without them.
+    Parameterless layers (`Dropout`) have no entry, so a stack has the same parameters with and without them.
     """
 
     layers: tuple[Layer, ...]
@@ -23,10 +26,7 @@ class Layered(Layer):
             raise TypeError(f"Layered: layers is {self.layers!r}; expected a tuple of at least one layer")
         size = None
         for index, layer in enumerate(self.layers):
-            if not isinstance(layer, Layer):
-                raise TypeError(
-                    f"Layered: layers[{index}] is {layer!r}; expected a Layer: wrap a cell in Recurrent(cell)"
-                )
+            check_layer("Layered", f"layers[{index}]", layer)
             if None not in (size, layer.input_size) and size != layer.input_size:
                 raise ValueError(
                     f"Layered: layers[{index}] takes {layer.input_size} features but is given {size} by the layer before it"
@@ -42,65 +42,74 @@ class Layered(Layer):
     def output_size(self) -> int | None:
         return next((layer.output_size for layer in reversed(self.layers) if layer.output_size is not None), None)
 
+    @property
+    def pointwise(self) -> bool:
+        return all(is_pointwise(layer) for layer in self.layers)
+
     def init(self, key: jax.Array) -> tuple[Any, ...]:
+        check_key(key)
         keys = jax.random.split(key, len(self.layers))
-        return tuple(layer.init(k) for layer, k in zip(self.layers, keys, strict=True) if not layer.stateless)
+        return tuple(layer.init(k) for layer, k in zip(self.layers, keys, strict=True) if not layer.parameterless)
 
     def initial_state(
         self, params: tuple[Any, ...], batch: tuple[int, ...] = (), key: jax.Array | None = None
     ) -> tuple[Any, ...]:
-        return tuple(
-            layer.initial_state(p, batch, k)
-            for layer, p, k in zip(
-                self.layers, self._each(params, "params"), _split(key, len(self.layers)), strict=True
-            )
-            if not layer.stateless
-        )
+        each = zip(self.layers, self._entries(params, "params"), split_key(key, len(self.layers)), strict=True)
+        return tuple(layer.initial_state(p, batch, k) for layer, p, k in each if not layer.parameterless)
 
-    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
-        def run(layer: Layer, p: Any, s: Any, k: Any, xs: jax.Array) -> tuple[Any, jax.Array]:
-            return layer.apply(p, xs, s, lengths=lengths, mask=mask, reset=reset, key=k)
+    def time_and_batch(self, xs):
+        return self.layers[0].time_and_batch(xs)
 
-        return self._chain(run, params, state, xs, key)
+    def run(self, params, xs, state, segments, key):
+        def one(layer: Layer, p: Any, s: Any, k: Any, xs: Any) -> tuple[Any, jax.Array]:
+            return layer.run(p, xs, s, segments, k)
 
-    def ends(self, ys, real):
-        return self.layers[self._final()].ends(ys, real)
+        return self._through(one, params, state, xs, key)
 
-    def last(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
-        final, marks = self._final(), {"lengths": lengths, "mask": mask, "reset": reset}
-        places = iter(range(len(self.layers)))
+    def run_last(self, params, xs, state, segments, key):
+        ending, places = self._ending(), iter(range(len(self.layers)))
 
-        def run(layer: Layer, p: Any, s: Any, k: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+        def one(layer: Layer, p: Any, s: Any, k: Any, x: Any) -> tuple[Any, jax.Array]:
             place = next(places)
-            if place > final:
-                return layer.step(p, s, x, key=k)
-            return (layer.last if place == final else layer.apply)(p, x, s, **marks, key=k)
+            if place > ending:
+                return layer.step(p, layer.initial_state(p) if s is None else s, x, key=k)
+            return (layer.run_last if place == ending else layer.run)(p, x, s, segments, k)
 
-        return self._chain(run, params, state, xs, key)
+        state, y = self._through(one, params, state, xs, key)
+        if segments.mask is not None and ending < len(self.layers) - 1:
+            y = select(segments.mask.any(0), y, jnp.zeros_like(y))
+        return state, y
 
-    def _final(self) -> int:
-        """The place of the last layer that is not stateless: after it every step is on its own."""
-        return max((place for place, layer in enumerate(self.layers) if not layer.stateless), default=0)
+    def _at_end(self, ys, mask):
+        # Where a pointwise layer with parameters comes last, a feature no longer belongs to one direction.
+        ending = self._ending()
+        as_the_layer = all(layer.parameterless for layer in self.layers[ending + 1 :])
+        return self.layers[ending]._at_end(ys, mask) if as_the_layer else at_step(last_step, ys, mask)
+
+    def _ending(self) -> int:
+        """The place of the last layer that is not pointwise: the run ends where that one ends."""
+        return max((place for place, layer in enumerate(self.layers) if not is_pointwise(layer)), default=0)
 
     def step(self, params, state, x, *, key=None):
-        def run(layer: Layer, p: Any, s: Any, k: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+        def one(layer: Layer, p: Any, s: Any, k: Any, x: Any) -> tuple[Any, jax.Array]:
             return layer.step(p, s, x, key=k)
 
-        return self._chain(run, params, state, x, key)
+        return self._through(one, params, state, x, key)
 
-    def _chain(self, run: Any, params: Any, state: Any, x: jax.Array, key: Any) -> tuple[tuple[Any, ...], jax.Array]:
-        all_params = self._each(params, "params")
-        all_states = [None] * len(self.layers) if state is None else self._each(state, "state")
+    def _through(self, one: Any, params: Any, state: Any, x: Any, key: Any) -> tuple[tuple[Any, ...], jax.Array]:
+        """`one(layer, params, state, key, x) -> (state, x)` for each layer in turn."""
+        all_params = self._entries(params, "params")
+        all_states = [None] * len(self.layers) if state is None else self._entries(state, "state")
         states = []
-        for layer, p, s, k in zip(self.layers, all_params, all_states, _split(key, len(self.layers)), strict=True):
-            new, x = run(layer, p, s, k, x)
-            if not layer.stateless:
+        for layer, p, s, k in zip(self.layers, all_params, all_states, split_key(key, len(self.layers)), strict=True):
+            new, x = one(layer, p, s, k, x)
+            if not layer.parameterless:
                 states.append(new)
         return tuple(states), x
 
-    def _each(self, entries: Any, name: str) -> list[Any]:
-        """One entry per layer: () for stateless ones."""
-        expected = sum(not layer.stateless for layer in self.layers)
+    def _entries(self, entries: Any, name: str) -> list[Any]:
+        """One entry per layer: () for parameterless ones."""
+        expected = sum(not layer.parameterless for layer in self.layers)
         if not isinstance(entries, tuple) or hasattr(entries, "_fields") or len(entries) != expected:
             given = (
                 f"{type(entries).__name__} of {len(entries)}" if isinstance(entries, tuple) else type(entries).__name__
@@ -109,4 +118,4 @@ class Layered(Layer):
                 f"{name} is a {given}; Layered expects a tuple of {expected}, one for each layer that has {name}"
             )
         remaining = iter(entries)
-        return [() if layer.stateless else next(remaining) for layer in self.layers]
+        return [() if layer.parameterless else next(remaining) for layer in self.layers]

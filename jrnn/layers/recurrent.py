@@ -8,21 +8,33 @@ import jax.numpy as jnp
 
 from ..arrays import select
 from ..cell import Cell
-from ..checks import check_input, check_params
+from ..checks import check_input, check_key, check_params, check_state
 from ..engines import Engine, Scan
-from ..segments import step_mask
-from ..unroll import unroll
-from .base import Layer, _at, _first_step, _last_step
+from ..unroll import run
+from .base import Layer, at_step, check_switches, first_step, last_step
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Recurrent(Layer):
-    """A cell unrolled over time; its parameters and state are the cell's own."""
+    """A cell unrolled over time; its parameters and state are the cell's own.
+
+    With a `key`, `apply` draws the noise of cells that have some: from that key where the state given holds none, from the
+    state's own keys where it does.
+    """
 
     cell: Cell
     reverse: bool = dataclasses.field(default=False, kw_only=True)
     engine: Engine = dataclasses.field(default=Scan(), kw_only=True)
+
+    pointwise = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cell, Cell):
+            raise TypeError(f"Recurrent: cell is {self.cell!r}; expected a Cell such as jrnn.LSTM(3, 4)")
+        if not isinstance(self.engine, Engine):
+            raise TypeError(f"Recurrent: engine is {self.engine!r}; expected an Engine such as jrnn.Scan()")
+        check_switches("Recurrent", reverse=self.reverse)
 
     @property
     def input_size(self) -> int:
@@ -33,37 +45,44 @@ class Recurrent(Layer):
         return self.cell.output_size
 
     def init(self, key: jax.Array) -> Any:
+        check_key(key)
         return self.cell.init(key)
 
     def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> Any:
         return self.cell.initial_state(params, batch, key)
 
-    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
-        if state is None and key is not None:
-            check_input(self.cell, xs, check_params(self.cell, params), "xs", time=True)
-            state = self.cell.initial_state(params, xs.shape[1:-1], key)
-        return unroll(
-            self.cell,
-            params,
-            xs,
-            state,
-            lengths=lengths,
-            mask=mask,
-            reset=reset,
-            reverse=self.reverse,
-            engine=self.engine,
-        )
+    def run(self, params, xs, state, segments, key):
+        xs = jnp.asarray(xs)
+        check_input(self.cell, xs, check_params(self.cell, params), "xs", time=True)
+        _, *batch = self.time_and_batch(xs)
+        if state is not None:
+            check_state(self.cell, params, state, tuple(batch))
+        if key is not None:
+            state = _completed(state, self.cell.initial_state(params, tuple(batch), key))
+        return run(self.cell, params, xs, state, segments, reverse=self.reverse, engine=self.engine)
 
-    def ends(self, ys, real):
-        return _at(_first_step if self.reverse else _last_step, ys, real)
+    def run_last(self, params, xs, state, segments, key):
+        xs = jnp.asarray(xs)
+        state, _ = self.run(params, xs, state, segments, key)
+        x = self._at_end(xs, segments.mask)
+        if segments.mask is None:
+            return state, self.cell.readout(params, state, x)
+        some = segments.mask.any(0)
+        y = self.cell.readout(
+            params, state, select(some, x, jnp.ones_like(x))
+        )  # not of 0: log |x| has no derivative there
+        return state, select(some, y, jnp.zeros_like(y))
 
-    def last(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
-        state, _ = self.apply(params, xs, state, lengths=lengths, mask=mask, reset=reset, key=key)
-        real = step_mask(lengths, mask, xs.shape[:-1])
-        y = self.cell.readout(params, state, self.ends(xs, real))
-        return state, y if real is None else select(real.any(0), y, jnp.zeros_like(y))
+    def _at_end(self, ys, mask):
+        return at_step(first_step if self.reverse else last_step, ys, mask)
 
     def step(self, params, state, x, *, key=None):
         if self.reverse:
             raise TypeError(f"{self} runs from the last step to the first and cannot be streamed; use apply")
         return self.cell.step(params, state, x)
+
+
+def _completed(state: Any, fresh: Any) -> Any:
+    """`fresh`, a state with keys for its noise, with all that `state` holds in its place."""
+    given = dict(jax.tree_util.tree_leaves_with_path(state))
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: given.get(path, leaf), fresh)

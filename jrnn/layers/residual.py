@@ -7,18 +7,22 @@ import jax
 import jax.numpy as jnp
 
 from ..arrays import select
-from ..segments import step_mask
-from .base import Layer
+from .base import Layer, check_layer, is_pointwise
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Residual(Layer):
-    """`ys = xs + layer(xs)`; padded steps output zero, as `layer` does."""
+    """`ys = xs + layer(xs)`; padded steps output zero, as `layer` does.
+
+    Where `layer` ends in two directions (`last`), each half of xs is taken where its direction ends; where a `Dense` or the like
+    has mixed them, xs is taken at the last real step.
+    """
 
     layer: Layer
 
     def __post_init__(self) -> None:
+        check_layer("Residual", "layer", self.layer)
         if self.layer.input_size != self.layer.output_size:
             raise ValueError(
                 f"Residual: layer takes {self.layer.input_size} features and gives {self.layer.output_size}; expected the same"
@@ -33,8 +37,12 @@ class Residual(Layer):
         return self.layer.output_size
 
     @property
-    def stateless(self) -> bool:
-        return self.layer.stateless
+    def parameterless(self) -> bool:
+        return self.layer.parameterless
+
+    @property
+    def pointwise(self) -> bool:
+        return is_pointwise(self.layer)
 
     def init(self, key: jax.Array) -> Any:
         return self.layer.init(key)
@@ -42,13 +50,21 @@ class Residual(Layer):
     def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> Any:
         return self.layer.initial_state(params, batch, key)
 
-    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
-        state, ys = self.layer.apply(params, xs, state, lengths=lengths, mask=mask, reset=reset, key=key)
-        real = step_mask(lengths, mask, ys.shape[:-1])
-        return state, ys + (xs if real is None else select(real, xs, jnp.zeros_like(xs)))
+    def time_and_batch(self, xs):
+        return self.layer.time_and_batch(xs)
 
-    def ends(self, ys, real):
-        return self.layer.ends(ys, real)
+    def run(self, params, xs, state, segments, key):
+        xs, mask = jnp.asarray(xs), segments.mask
+        state, ys = self.layer.run(params, xs, state, segments, key)
+        return state, ys + (xs if mask is None else select(mask, xs, jnp.zeros_like(xs)))
+
+    def run_last(self, params, xs, state, segments, key):
+        xs = jnp.asarray(xs)
+        state, y = self.layer.run_last(params, xs, state, segments, key)
+        return state, y + self._at_end(xs, segments.mask)
+
+    def _at_end(self, ys, mask):
+        return self.layer._at_end(ys, mask)
 
     def step(self, params, state, x, *, key=None):
         state, y = self.layer.step(params, state, x, key=key)
