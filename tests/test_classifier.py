@@ -273,7 +273,7 @@ LAYER, PARAMS, XS = spelled()
         (lambda: Classifier(EMBEDDED, 0), ValueError, "classes is 0"),
         (lambda: Tagger(jrnn.Dropout(0.5), 2), ValueError, "expected one with an output size"),
         (lambda: pooling.Attention(0), ValueError, "hidden_size is 0"),
-        (lambda: pooling.Mean().apply((), normal(0, 3, 2, 4), jnp.ones((2, 3), bool)), ValueError, "real is bool"),
+        (lambda: pooling.Mean().apply((), normal(0, 3, 2, 4), jnp.ones((2, 3), bool)), ValueError, "mask is bool"),
     ],
 )
 def test_bad_input(call, error, words):
