@@ -12,7 +12,7 @@ from jax.extend.core import Literal
 from ..arrays import is_key
 from ..cell import Cell
 from ..checks import describe
-from ..layers import Layer, Recurrent
+from ..layers import BatchFirst, Layer, Recurrent
 
 
 def as_layer(cell: Any) -> Layer:
@@ -24,10 +24,10 @@ def as_layer(cell: Any) -> Layer:
             f"cell is a {type(cell).__name__}; expected a cell or layer of jrnn, such as jrnn.LSTM(input_size, hidden_size): "
             "wrap a cell of Flax's own in FlaxCell"
         )
-    if cell.batch_first:
+    if isinstance(cell, BatchFirst):
         raise TypeError(
             f"cell is {cell}; expected a layer that is time first, {cell.layer}: RNN has time_major for that"
-        )  # type: ignore[attr-defined]
+        )
     return cell
 
 
