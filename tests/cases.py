@@ -50,6 +50,8 @@ LAYERS: dict[str, jrnn.Layer] = {
         (jrnn.Recurrent(jrnn.CTRNN(INPUT, HIDDEN, noise=0.2)), jrnn.Recurrent(jrnn.GRU(HIDDEN, 2)))
     ),
     "residual": jrnn.Residual(jrnn.Recurrent(jrnn.PeepholeLSTM(INPUT, INPUT))),
+    "dense": jrnn.Layered((jrnn.Recurrent(jrnn.GRU(INPUT, HIDDEN)), jrnn.Dense(HIDDEN, 2))),
+    "layer-norm": jrnn.Layered((jrnn.LayerNorm(INPUT), jrnn.Recurrent(jrnn.Elman(INPUT, HIDDEN)))),
     "dropout": jrnn.Layered((jrnn.Dropout(0.4), jrnn.Recurrent(jrnn.Elman(INPUT, HIDDEN)))),
     "dropout-variational": jrnn.Layered((jrnn.Recurrent(jrnn.GRU(INPUT, HIDDEN)), jrnn.Dropout(0.4, variational=True))),
     "rnn-lstm": jrnn.rnn(jrnn.LSTM, input_size=INPUT, hidden_size=HIDDEN, num_layers=2, dropout=0.3),
