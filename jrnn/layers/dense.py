@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..arrays import add_bias, at_least_float32
+from ..arrays import add_bias, at_least_float32, match_varying_axes
 from ..checks import check_input, check_key, check_params, check_positive
 from .base import check_switches
 from .pointwise import Pointwise
@@ -46,6 +46,7 @@ class Dense(Pointwise):
 
 def dense(x: jax.Array, w: jax.Array, b: jax.Array | None) -> jax.Array:
     """`x @ w + b`, in float32 where they are 16-bit floats, and rounded once."""
+    x, w, b = match_varying_axes(x, w, b)
     wide = at_least_float32(x.dtype)
     y = jnp.matmul(x, w, preferred_element_type=wide)
     # The gradient of b is a sum over all steps and rows: in bfloat16, which counts to 256, it would stop growing.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..arrays import broadcast_like, cast_like, halves_to_float32
+from ..arrays import broadcast_like, cast_like, halves_to_float32, match_varying_axes
 from ..checks import check_input, check_key, check_params, check_positive
 from .pointwise import Pointwise
 
@@ -53,7 +53,7 @@ class LayerNorm(Pointwise):
 
     def map(self, params, x, name):
         check_input(self, x, check_params(self, params), name, time=False)
-        wide, params = halves_to_float32((x, params))
+        wide, params = halves_to_float32(match_varying_axes(x, params))
         centred = wide - wide.mean(-1, keepdims=True)
         scaled = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.epsilon)
         return cast_like(broadcast_like(params.g, wide) * scaled + broadcast_like(params.b, wide), x)
