@@ -6,7 +6,7 @@ import pytest
 from cases import key, normal, random_inputs, random_params, random_state, same
 
 import jrnn
-from jrnn import pooling
+from jrnn import interop, pooling
 from jrnn.layers import Spelled
 from jrnn.models import Classifier
 
@@ -103,6 +103,13 @@ def test_gradients_are_the_same():
     same(turned, jax.jit(jax.grad(loss(STACK, XS, lambda ys: ys)))(PARAMS))
 
 
+def test_weights_for_pytorch_are_those_of_the_stack():
+    found, want = (interop.torch.to_state_dict(layer, PARAMS) for layer in (TURNED, STACK))
+    assert list(found) == list(want)
+    same(found, want, tolerance=0)
+    same(interop.torch.from_state_dict(TURNED, found), PARAMS)
+
+
 BAD = {
     "no-batch": (lambda: TURNED.apply(PARAMS, XS[:, 0]), ValueError, r"float32\[5, 3\].*expects \[batch, time"),
     "no-batch-tokens": (
@@ -138,6 +145,7 @@ BAD = {
         TypeError,
         r"layer is BatchFirst.*swapaxes\(xs, 0, 1\)",
     ),
+    "exported": (lambda: interop.stablehlo.export(TURNED, PARAMS), TypeError, "model is BatchFirst.*model.layer"),
     "in-a-model": (
         lambda: Classifier(TURNED, 2, pooling=pooling.Mean()),
         TypeError,
