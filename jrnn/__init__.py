@@ -2,6 +2,7 @@
 
 from . import initializers as initializers
 from . import pooling as pooling
+from .cell import Bound as Bound
 from .cell import Cell as Cell
 from .cells import CTRNN as CTRNN
 from .cells import GRU as GRU

@@ -1,6 +1,5 @@
 """Array helpers: broadcasting over leading axes, dtypes, the leaves of a tree that have a derivative."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,7 +24,10 @@ def add_bias(x: jax.Array, b: jax.Array | None) -> jax.Array:
 
 
 def select(condition: jax.Array, yes: Any, no: Any) -> Any:
-    """Leaf by leaf `where`, with `condition` [*batch] against leaves [*batch, ...]; it selects, so NaN does not leak."""
+    """Leaf by leaf `where`, with `condition` [*batch] against leaves [*batch, ...];
+
+    It selects, so NaN does not leak.
+    """
 
     def one(a: jax.Array, b: jax.Array) -> jax.Array:
         rank = max(a.ndim, b.ndim)
@@ -34,6 +36,12 @@ def select(condition: jax.Array, yes: Any, no: Any) -> Any:
         return jnp.where(where, jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape))
 
     return jax.tree.map(one, yes, no)
+
+
+def select_values(condition: jax.Array, yes: Any, no: Any) -> Any:
+    """`select` between two states, where typed keys stay those of `no`; `yes` may have none."""
+    values = iter([leaf for leaf in jax.tree.leaves(yes) if not is_key(leaf)])
+    return jax.tree.map(lambda a: a if is_key(a) else select(condition, next(values), a), no)
 
 
 def at_least_float32(dtype: Any) -> np.dtype:
@@ -61,24 +69,28 @@ def is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def differentiable(tree: Any, values: Any = None) -> list[Any]:
-    """The leaves that can be differentiated; with `values`, a tree of as many leaves, those of it in their places."""
-    leaves = jax.tree.leaves(tree)
-    of = leaves if values is None else jax.tree.leaves(values)
-    return [value for leaf, value in zip(leaves, of, strict=True) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+def is_differentiable(leaf: Any) -> bool:
+    """Whether a leaf has a derivative: real and complex floats have, integers and keys have none."""
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def differentiable(tree: Any) -> list[Any]:
+    """The leaves that have a derivative."""
+    return [leaf for leaf in jax.tree.leaves(tree) if is_differentiable(leaf)]
 
 
 def with_differentiable(tree: Any, values: list[Any]) -> Any:
-    """`tree` with the leaves that can be differentiated replaced, in their order."""
+    """`tree` with the leaves that have a derivative replaced, in their order."""
     remaining = iter(values)
-    return jax.tree.map(lambda a: next(remaining) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+    return jax.tree.map(lambda a: next(remaining) if is_differentiable(a) else a, tree)
 
 
 def match_varying_axes(*trees: Any) -> tuple[Any, ...]:
     """Mark every array as varying over each mesh axis that any of them varies over.
 
-    Inside `jax.shard_map` a scan's carry must vary alike at both ends, and a parameter that meets varying data inside the
-    loop would have its gradient summed over devices once per step; marked here, it is summed once. Elsewhere: no-op.
+    Inside `jax.shard_map` a scan's carry must vary alike at both ends, and a parameter that meets varying data inside
+    the loop would have its gradient summed over devices once per step; marked here, it is summed once. Elsewhere:
+    no-op.
     """
     axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(trees)))
 
@@ -87,22 +99,3 @@ def match_varying_axes(*trees: Any) -> tuple[Any, ...]:
         return lax.pcast(leaf, missing, to="varying") if missing else leaf
 
     return jax.tree.map(cast, trees) if axes else trees
-
-
-def by_rows(f: Callable[..., Any], axes: int, *trees: Any) -> Any:
-    """`f(*trees)`, a function that broadcasts over the first `axes` axes (time and batch), with those axes as one.
-
-    On a CPU alone, where XLA's gradient of a weight is up to 2.5 times as fast from a matrix as from [time, batch, features].
-    Elsewhere nothing is merged: a batch axis that the compiler shards over devices must stay an axis.
-    """
-    leaves = jax.tree.leaves(trees)
-    if jax.default_backend() != "cpu" or any(is_sharded(a) for a in leaves):
-        return f(*trees)
-    lead = leaves[0].shape[:axes]
-    flat = f(*jax.tree.map(lambda a: a.reshape(-1, *a.shape[axes:]), trees))
-    return jax.tree.map(lambda a: a.reshape(*lead, *a.shape[1:]), flat)
-
-
-def is_sharded(a: jax.Array) -> bool:
-    """Whether the compiler divides it among devices, so that its axes must stay as they are."""
-    return any(axis is not None for axis in jax.typeof(a).sharding.spec)

@@ -2,12 +2,13 @@
 
 import abc
 import dataclasses
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 
-from .arrays import cast_like, halves_to_float32
-from .checks import activation_function, check_input, check_params, check_positive, check_state
+from .arrays import halves_to_float32
+from .checks import activation_function, check_input, check_params, check_positive, check_state, describe
 
 P = TypeVar("P")
 S = TypeVar("S")
@@ -21,17 +22,17 @@ class Cell(abc.ABC, Generic[P, S]):
         s_t = update(params, s_{t-1}, z_t, r_t)  the gates: pointwise for most cells
         y_t = readout(params, s_t, x_t)          what the world sees: all times at once
 
-    A cell holds hyperparameters only: it is a frozen dataclass registered with `jax.tree_util.register_static`, so it is
-    hashable, crosses every transformation as a constant, and equal cells share one compilation. Each piece acts on the
-    last axis and broadcasts over the rest, so the same code serves one step, a batch, and a whole sequence.
+    A cell holds hyperparameters only: it is a frozen dataclass registered with `jax.tree_util.register_static`, so it
+    is hashable, crosses every transformation as a constant, and equal cells share one compilation. Each piece acts on
+    the last axis and broadcasts over the rest, so the same code serves one step, a batch, and a whole sequence.
 
     To add a cell, write the dataclass, a Params and a State (NamedTuples of arrays) and the methods below. Weights are
-    named `w_x` (from the input) and `w_h` (from the past), one block per gate along the last axis in the order of `gates`,
-    biases `b`: the initialisers in `jrnn.initializers` find them by these names.
+    named `w_x` (from the input) and `w_h` (from the past), one block per gate along the last axis in the order of
+    `gates`, biases `b`: the initialisers in `jrnn.initializers` find them by these names.
     """
 
-    input_size: int
-    output_size: int
+    input_size: int | tuple[int, ...]
+    output_size: int | tuple[int, ...]
 
     gates: tuple[str, ...] = ("h",)
     """The blocks along the last axis of `w_x`, `w_h` and `b`, in order."""
@@ -40,12 +41,27 @@ class Cell(abc.ABC, Generic[P, S]):
     input_gate: str | None = None
     """The gate that lets the new in when it is open, where it is not one minus the forget gate."""
 
+    recurrent: tuple[str, ...] = ("w_h",)
+    """Names of the parameters that multiply the past: the recurrent initialisers act on these."""
+    takes_context: bool = False
+    """Whether the pieces are given `Bound(params, context)` where `params` goes."""
+
     def __post_init__(self) -> None:
-        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-        check_positive(type(self).__name__, **{name: size for name, size in options.items() if name.endswith("_size")})
-        for name, choice in options.items():
-            if name.endswith("activation"):
-                activation_function(choice, f"{type(self).__name__}: {name}")
+        check_cell(self)
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            name, value, owner = field.name, getattr(self, field.name), type(self).__name__
+            if name.endswith("_size"):
+                for size in value if isinstance(value, tuple) else (value,):
+                    check_positive(owner, **{name: size})
+            elif name.endswith("activation"):
+                activation_function(value, f"{owner}: {name}")
+            elif field.type in (bool, "bool") and not isinstance(value, bool):
+                raise TypeError(f"{owner}: {name} is {value!r}; expected True or False")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The feature axes of an input: one, or several where `input_size` is a tuple."""
+        return self.input_size if isinstance(self.input_size, tuple) else (self.input_size,)
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> P:
@@ -53,7 +69,10 @@ class Cell(abc.ABC, Generic[P, S]):
 
     @abc.abstractmethod
     def initial_state(self, params: P, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> S:
-        """The state before the first step, [*batch, ...] in the parameters' dtype; `key` drives noise, where a cell has it."""
+        """The state before the first step, [*batch, ...] in the parameters' dtype;
+
+        `key` drives noise, where a cell has it.
+        """
 
     @abc.abstractmethod
     def project(self, params: P, x: jax.Array) -> Any:
@@ -76,12 +95,81 @@ class Cell(abc.ABC, Generic[P, S]):
 
     def step(self, params: P, state: S, x: jax.Array) -> tuple[S, jax.Array]:
         """One time step: `x` [*batch, input_size] -> the new state and y [*batch, output_size]."""
-        check_input(self, x, check_params(self, params), "x", time=False)
-        check_state(self, params, state, x.shape[:-1])
-        state = updated(self, params, state, self.project(params, x), self.recur(params, state))
+        batch = check_arguments(self, params, x, "x", time=False)
+        check_state(self, params, state, batch)
+        z, r = self.project(params, x), self.recur(params, state)
+        state = fit_state(self, self.update(*halves_to_float32((params, state, z, r))), state, len(batch))
         return state, self.readout(params, state, x)
 
 
-def updated(cell: Cell, params: Any, state: Any, z: Any, r: Any) -> Any:
-    """`cell.update`, in float32 where what it is given are 16-bit floats, and the new state rounded to the old one's dtype."""
-    return cast_like(cell.update(*halves_to_float32((params, state, z, r))), state)
+class Bound(NamedTuple):
+    """Parameters with a context bound to them: what a row sees at every step and does not change over time, such as
+    what a decoder
+    attends to. It goes where a cell's parameters go, if the cell says `takes_context`.
+
+    A context has batch axes and no time axis: no engine copies it or keeps it per step, and its gradient flows.
+    """
+
+    params: Any  # of the cell
+    context: Any  # leaves [*batch, ...]
+
+
+def fit_state(cell: Any, new: Any, before: Any, batch_axes: int) -> Any:
+    """A new state in the dtypes and shapes of the one before; what has no batch axes is the same for every row."""
+    if jax.tree.structure(new) != jax.tree.structure(before):
+        raise TypeError(
+            f"update of {cell} returns a state of structure {jax.tree.structure(new)}; expected that of initial_state: "
+            f"{jax.tree.structure(before)}"
+        )
+
+    def fit(path: Any, a: jax.Array, b: jax.Array) -> jax.Array:
+        if a.shape != b.shape and a.shape == b.shape[batch_axes:]:
+            a = jnp.broadcast_to(a, b.shape)
+        if a.shape != b.shape:
+            raise ValueError(
+                f"update of {cell} returns {describe(a)} for state{jax.tree_util.keystr(path)}; expected {describe(b)}, as in "
+                "the state before"
+            )
+        return a if a.dtype == b.dtype else a.astype(b.dtype)
+
+    return jax.tree_util.tree_map_with_path(fit, new, before)
+
+
+def check_cell(cell: Any) -> None:
+    """A cell is a frozen dataclass of plain values, registered as static; TypeError where it is not."""
+    if isinstance(cell, type) and issubclass(cell, Cell):
+        raise TypeError(f"cell is the class {cell.__name__}; expected a cell: make one, such as {cell.__name__}(3, 4)")
+    if not isinstance(cell, Cell):
+        has = "; a layer is run by its own apply(params, xs)" if hasattr(cell, "apply") else ""
+        raise TypeError(f"cell is {describe(cell)}; expected a Cell such as jrnn.LSTM(3, 4){has}")
+    kind = type(cell)
+    remedy = "decorate it with @jax.tree_util.register_static and @dataclasses.dataclass(frozen=True)"
+    if not dataclasses.is_dataclass(cell) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise TypeError(f"{kind.__name__} is not a frozen dataclass; expected one: {remedy}")
+    if jax.tree.leaves(cell):
+        raise TypeError(f"{kind.__name__} is not registered as static, so that JAX takes it for an array: {remedy}")
+    for field in dataclasses.fields(cell):
+        value = getattr(cell, field.name)
+        try:
+            hash(value)
+        except TypeError:
+            raise TypeError(
+                f"{kind.__name__}: {field.name} is {describe(value)}; expected a plain value that can be hashed, such as a "
+                "number, a string or a tuple: what is an array belongs into the parameters"
+            ) from None
+
+
+def check_arguments(cell: Cell, params: Any, x: Any, name: str, *, time: bool) -> tuple[int, ...]:
+    """Parameters (bound to a context, where the cell takes one) and inputs fit the cell; returns the batch axes."""
+    if isinstance(params, Bound) != cell.takes_context:
+        expected = "Bound(params, context)" if cell.takes_context else "its own parameters, without a context"
+        raise TypeError(f"params is a {type(params).__name__}; {cell} expects {expected}")
+    dtype = check_params(cell, params.params if cell.takes_context else params)
+    batch = check_input(cell, x, dtype, name, time)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params.context if cell.takes_context else ()):
+        if jnp.shape(leaf)[: len(batch)] != batch:
+            raise ValueError(
+                f"params.context{jax.tree_util.keystr(path)} is {describe(leaf)}; expected the batch axes {list(batch)} of "
+                f"{name} first, and no time axis"
+            )
+    return batch

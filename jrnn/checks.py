@@ -87,16 +87,22 @@ def _initial_shapes(owner: Any) -> Any:
     return jax.eval_shape(lambda: owner.init(jax.random.key(0)))
 
 
-def check_input(owner: Any, x: Any, dtype: jnp.dtype, name: str, time: bool) -> None:
-    """`x` is [time, *batch, input_size] (or [*batch, input_size]) of the parameters' dtype."""
+def check_input(owner: Any, x: Any, dtype: jnp.dtype, name: str, time: bool) -> tuple[int, ...]:
+    """`x` is [time, *batch, input_size] (or [*batch, input_size]) of the parameters' dtype; returns the batch axes."""
     axes = "[time, *batch, input_size]" if time else "[*batch, input_size]"
+    features = owner.input_size if isinstance(owner.input_size, tuple) else (owner.input_size,)
     if not hasattr(x, "shape"):
         raise TypeError(f"{name} is {describe(x)}; expected an array {axes}")
-    if len(x.shape) < 1 + time:
-        raise ValueError(f"{name} has shape {list(x.shape)}; {owner} expects {axes}, at least {1 + time} axes")
-    if x.shape[-1] != owner.input_size:
+    if len(x.shape) < len(features) + time:
         raise ValueError(
-            f"{name} has {x.shape[-1]} features (shape {list(x.shape)}); {owner} expects {owner.input_size} in the last axis"
+            f"{name} has shape {list(x.shape)}; {owner} expects {axes}, at least {len(features) + time} axes"
+        )
+    batch = x.shape[int(time) : len(x.shape) - len(features)]
+    if x.shape[len(x.shape) - len(features) :] != features:
+        one = len(features) == 1
+        raise ValueError(
+            f"{name} has {x.shape[-1] if one else list(x.shape[-len(features) :])} features (shape {list(x.shape)}); {owner} "
+            f"expects {owner.input_size if one else list(features)} in the last {'axis' if one else f'{len(features)} axes'}"
         )
     if time and x.shape[0] == 0:
         raise ValueError(
@@ -112,6 +118,7 @@ def check_input(owner: Any, x: Any, dtype: jnp.dtype, name: str, time: bool) -> 
         raise TypeError(
             f"{name} has dtype {x.dtype} but params has {dtype}; nothing is promoted silently: cast one of the two with astype"
         )
+    return batch
 
 
 def check_tokens(tokens: Any, size: int) -> jax.Array:
@@ -144,7 +151,8 @@ def check_state(owner: Any, params: Any, state: Any, batch: tuple[int, ...], nam
             f"{type(plain).__name__}: {jax.tree.structure(plain)}, from its own initial_state(params, batch={batch})"
         )
     for (path, leaf), want in zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(expected), strict=True):
-        if np.shape(leaf) != want.shape or jnp.result_type(leaf) != want.dtype:
+        alike = is_key(leaf) if is_key(want) else jnp.result_type(leaf) == want.dtype  # keys of any implementation
+        if np.shape(leaf) != want.shape or not alike:
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)} is {describe(leaf)}; {owner} on a batch {list(batch)} expects "
                 f"{describe(want)}: start from initial_state(params, batch={batch})"

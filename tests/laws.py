@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pickle
+import re
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from cases import apply, cast, floats, key, random_inputs, random_params, random_state, run, same
 from cases import step as step_
+from jax.extend.core import jaxprs_in_params
 from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec as P
 
@@ -243,16 +245,15 @@ def sharded_is_unsharded(model: Any) -> None:
     )
     arguments = (params, xs, in_state, _keys(state), lengths)
     traced = jax.jit(sharded).trace(*arguments)
-    same(traced.lower().compile()(*arguments), jax.jit(value_and_grads)(*arguments))
+    compiled = traced.lower().compile()
+    same(compiled(*arguments), jax.jit(value_and_grads)(*arguments))
 
-    equations = list(_equations(traced.jaxpr.jaxpr))
-    assert any(looped for _, looped in equations)
-    sums = [(equation, looped) for equation, looped in equations if equation.primitive.name.startswith("psum")]
-    summed = [atom.aval.size for equation, _ in sums for atom in equation.invars]
+    sums = [equation for equation in _equations(traced.jaxpr.jaxpr) if equation.primitive.name.startswith("psum")]
+    summed = [atom.aval.size for equation in sums for atom in equation.invars]
     stacked = 2 if getattr(model, "one_loop", None) else 1  # both directions of a pair share a sum
     assert len(summed) == len(leaves) // stacked
     assert sum(summed) == sum(leaf.size for leaf in leaves)
-    assert not any(looped for _, looped in sums)
+    assert not [line for line in in_loops(compiled.as_text()) if "all-reduce" in line]
 
 
 def _keys(state: Any) -> list[jax.Array]:
@@ -264,14 +265,27 @@ def _with_keys(state: Any, keys: list[jax.Array]) -> Any:
     return jax.tree.map(lambda a: next(remaining) if is_key(a) else a, state)
 
 
-def _equations(jaxpr: Any, looped: bool = False) -> Any:
-    """Every equation, with whether it is inside a loop."""
+def _equations(jaxpr: Any) -> Any:
+    """Every equation, those of inner programs too."""
     for equation in jaxpr.eqns:
-        yield equation, looped
-        inside = looped or equation.primitive.name in ("scan", "while")
-        for inner in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns")):
-            if hasattr(inner, "eqns"):
-                yield from _equations(inner, inside)
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from _equations(inner)
+
+
+def in_loops(program: str) -> list[str]:
+    """The instructions that a compiled program runs in its loops."""
+    computations = {
+        name: body.splitlines()
+        for name, body in re.findall(r"^(?:ENTRY )?(%\S+) .*?\{\n(.*?)^\}", program, re.M | re.S)
+    }
+    waiting, found = re.findall(r"body=(%[\w.\-]+)", program), set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in computations:
+            found.add(name)
+            waiting += re.findall(r"(?:calls|to_apply|body)=(%[\w.\-]+)", "\n".join(computations[name]))
+    return [line for name in found for line in computations[name]]
 
 
 # Padding and documents

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import laws
 import pytest
-from cases import ALL, CANNOT_STREAM, CELLS, apply, cast, floats
+from cases import ALL, CANNOT_STREAM, CELLS, apply, cast, floats, random_inputs, random_params
 from jax.test_util import check_grads
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -22,6 +22,17 @@ TABLE = [
 @pytest.mark.parametrize(("model", "law"), TABLE)
 def test_law(model, law):
     law(model)
+
+
+def test_the_reader_of_programs_sees_loops():
+    """Of a gradient the loops of both directions: what is said of sums in loops is said of something."""
+    cell = CELLS["gru-after"]
+    gradient = jax.grad(lambda params, xs: jnp.sum(apply(cell, params, xs)[1]))
+    compiled = jax.jit(gradient).lower(random_params(cell), random_inputs(cell, 5, 2)).compile().as_text()
+    instructions = "\n".join(laws.in_loops(compiled))
+    assert compiled.count("body=") == 2
+    assert "dot(" in instructions or "dot_" in instructions or "custom-call" in instructions
+    assert len(instructions) < len(compiled)
 
 
 @pytest.mark.parametrize("name", ["lstm-peephole", "ctrnn-everything"])

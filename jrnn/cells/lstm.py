@@ -10,6 +10,7 @@ from .. import initializers
 from ..arrays import affine, broadcast_like
 from ..cell import Cell
 from ..checks import Activation, activation_function
+from ..xla.gates import lstm_gates
 
 
 class LSTMParams(NamedTuple):
@@ -237,15 +238,9 @@ def zero_state(shape: tuple[int, ...], dtype: jnp.dtype) -> LSTMState:
 
 
 def activated_gates(gates: jax.Array, gate: Activation, squash: Activation) -> list[jax.Array]:
-    """`gates` [..., 4 hidden] in the order i f g o, activated: `gate` on i, f, o and `squash` on g.
-
-    For the usual pair this takes one tanh over the whole array, as σ(x) = tanh(x / 2) / 2 + 1/2: XLA's CPU backend does not
-    vectorise an activation of a slice inside a loop (46.7 against 8.5 µs per step at hidden 128, batch 32).
-    """
-    if (gate, squash) != ("sigmoid", "tanh"):
-        i, f, g, o = jnp.split(gates, 4, -1)
-        sigma, phi = activation_function(gate), activation_function(squash)
-        return [sigma(i), sigma(f), phi(g), sigma(o)]
-    half = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5], gates.dtype), gates.shape[-1] // 4)
-    i, f, g, o = jnp.split(jnp.tanh(gates * broadcast_like(half, gates)), 4, -1)
-    return [0.5 * i + 0.5, 0.5 * f + 0.5, g, 0.5 * o + 0.5]
+    """`gates` [..., 4 hidden] in the order i f g o, activated: `gate` on i, f, o and `squash` on g."""
+    if (gate, squash) == ("sigmoid", "tanh"):
+        return lstm_gates(gates)
+    i, f, g, o = jnp.split(gates, 4, -1)
+    sigma, phi = activation_function(gate), activation_function(squash)
+    return [sigma(i), sigma(f), phi(g), sigma(o)]

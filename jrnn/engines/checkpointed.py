@@ -7,9 +7,11 @@ from typing import Any
 import jax
 
 from ..checks import check_positive
-from .engine import Sequence
-from .gradient import Gradient, check_gradient, dividing, tiled
-from .solve import LinearSolve
+from ..xla.choices import dividing
+from .gradient import Gradient, check_gradient
+from .linear_solve import LinearSolve
+from .system import System
+from .tiles import tiled
 
 
 @jax.tree_util.register_static
@@ -17,9 +19,10 @@ from .solve import LinearSolve
 class Checkpointed(Gradient):
     """Only every `every`-th state is kept, and the steps between are run again for the derivative (Chen et al. 2016).
 
-    The memory that the derivative takes, beyond inputs, outputs and their gradients, grows as time / every + every: with the
-    square root of time where `every` is None, which takes the largest divisor of time between that root and twice it, or
-    about twice it where there is none. It costs one more forward pass. `gradient` differentiates the steps between.
+    The memory that the derivative takes, beyond inputs, outputs and their gradients, grows as time / every + every.
+    `every` None: the largest divisor of time in [sqrt(time), 2 sqrt(time)], else about 2 sqrt(time). It costs one more
+    forward pass. `gradient` differentiates the steps between. Where the number of steps is symbolic (export), all of
+    them are one part.
     """
 
     every: int | None = None
@@ -30,11 +33,9 @@ class Checkpointed(Gradient):
             check_positive("Checkpointed", every=self.every)
         check_gradient("Checkpointed", self.gradient)
 
-    def states(self, cell, params, state, initial, sequence, *, reverse, unroll):
-        @jax.checkpoint
-        def part(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
-            return self.gradient.states(cell, params, state, initial, sequence, reverse=reverse, unroll=unroll)
-
-        time = sequence.xs.shape[0]
-        every = self.every or dividing(time, 2 * math.isqrt(time - 1) + 1)
-        return tiled(lambda s, q: part(params, s, initial, q), state, sequence, every, reverse=reverse)
+    def states(self, system: System, *, unroll: int) -> tuple[Any, Any]:
+        time = system.xs.shape[0]
+        every = self.every
+        if every is None and isinstance(time, int):
+            every = dividing(time, 2 * math.isqrt(time - 1) + 1)
+        return tiled(jax.checkpoint(lambda part: self.gradient.states(part, unroll=unroll)), system, every)

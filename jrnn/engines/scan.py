@@ -5,11 +5,12 @@ from typing import Any
 
 import jax
 
-from ..cell import Cell
 from ..checks import check_positive
-from .engine import Engine, Sequence
+from ..xla import on_cpu
+from .engine import Engine
 from .gradient import Gradient, check_gradient
-from .solve import LinearSolve
+from .linear_solve import LinearSolve
+from .system import System
 
 
 @jax.tree_util.register_static
@@ -17,20 +18,18 @@ from .solve import LinearSolve
 class Scan(Engine):
     """`jax.lax.scan` over time: `project` and `readout` for many times at once outside, `recur` and `update` inside.
 
-    `unroll` steps are laid out in each turn of the loop (see `jax.lax.scan`): larger compiles longer, and may run faster.
-    `gradient` says how the loop is differentiated, and with that what it keeps in memory.
+    `unroll`: steps per iteration, as in `jax.lax.scan`: more compile longer, and may run faster. None: 1 on a CPU, 8
+    elsewhere, where a loop's cost is the launch of its kernels. `gradient` says how the loop is differentiated, and
+    with that what it keeps in memory.
     """
 
-    unroll: int = dataclasses.field(default=1, kw_only=True)
+    unroll: int | None = dataclasses.field(default=None, kw_only=True)
     gradient: Gradient = dataclasses.field(default=LinearSolve(), kw_only=True)
 
     def __post_init__(self) -> None:
-        check_positive("Scan", unroll=self.unroll)
+        if self.unroll is not None:
+            check_positive("Scan", unroll=self.unroll)
         check_gradient("Scan", self.gradient)
 
-    def run(
-        self, cell: Cell, params: Any, state: Any, initial: Any, sequence: Sequence, reverse: bool
-    ) -> tuple[Any, jax.Array]:
-        options = {"reverse": reverse, "unroll": self.unroll}
-        state, states = self.gradient.states(cell, params, state, initial, sequence, **options)
-        return state, cell.readout(params, states, sequence.xs)
+    def run(self, system: System) -> tuple[Any, Any]:
+        return self.gradient.states(system, unroll=self.unroll or (1 if on_cpu() else 8))

@@ -1,120 +1,145 @@
-"""The fast derivative of a loop: in how many tiles of time its linear system is solved, and what is kept for it."""
+"""x with M x = b, for a linear map M that is solved forwards and transposed by functions of its own.
 
-import dataclasses
+As `jax.lax.custom_linear_solve` it has every derivative: of M x = b follows M dx = db - dM x, and its transpose is M^T
+w = g. That function traces M, its transpose and both solvers at every call, four times as much as back-propagation
+needs; here each is traced where it is used. Zeros stay symbolic: what nobody varies or reads is not made.
+"""
+
+import abc
 import functools
-import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.extend.core import Primitive, unmapped_aval
+from jax.interpreters import ad, batching, mlir
 
-from ..arrays import differentiable, is_half
-from ..cell import Cell
-from ..checks import check_positive
-from .engine import Sequence, Steps
-from .gradient import Gradient, dividing, read_late, stepped, substitute, tiled
-from .inside import Inside
-from .system import Loop, solved
+Vector = list[Any]
+"""Arrays; None: zero."""
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class LinearSolve(Gradient):
-    """Back-propagation as a linear solve, tile by tile of time, so that a tile's arrays stay in the cache.
+class Operator(abc.ABC):
+    """An invertible linear map M(θ) between lists of arrays; θ is a list of arrays too. Compared by identity."""
 
-    - `tile`: the number of steps in a tile; None: all of them, except on a CPU where that is slower: where a derivative would
-      keep more than 7 MiB (or than the weights take), or a run without one would make a z of more than 8 MiB. Then as many as
-      keep z within 1.5 MiB, or half of what the weights take.
-    - `save`: what is kept between the passes. `"gates"`: z and r (their sum, where `update` only adds the two), the products
-      inside `update` and the states. `"states"`: the states alone, a quarter to a half of the memory; the rest is computed
-      again by large products. None: the gates, except on a CPU where the fresh memory that they need would cost more time
-      than the products: many steps of less than about 200 units.
-    """
+    avals: list[Any]
+    """Shapes and dtypes of x, b, and, as it maps between the same spaces, of w and g."""
 
-    tile: int | None = None
-    save: str | None = None
+    @abc.abstractmethod
+    def apply(self, theta: list[Any], x: Vector) -> list[Any]:
+        """M(θ) x."""
 
-    def __post_init__(self) -> None:
-        if self.tile is not None:
-            check_positive("LinearSolve", tile=self.tile)
-        if self.save not in ("states", "gates", None):
-            raise ValueError(f"LinearSolve: save is {self.save!r}; expected 'states', 'gates' or None")
+    @abc.abstractmethod
+    def solve(self, theta: list[Any], b: Vector) -> list[Any]:
+        """x with M(θ) x = b."""
 
-    def states(self, cell, params, state, initial, sequence, *, reverse, unroll):
-        without, tile, gates = self._choose(cell, params, sequence.xs)
-
-        def plain(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
-            def part(state: Any, part: Sequence) -> tuple[Any, Any]:
-                stacks, read = read_late(cell, params, part.xs)
-                steps = Steps(stacks, part.real, part.restart)
-                options = {"reverse": reverse, "unroll": unroll, "read": read}
-                state, (states, _) = substitute(cell, params, state, initial, steps, **options)
-                return state, states
-
-            return tiled(part, state, sequence, without, reverse=reverse)
-
-        def differentiated(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
-            def part(params: Any, state: Any, initial: Any, sequence: Sequence) -> tuple[Any, Any]:
-                loop = Loop(cell, sequence.xs.ndim - 1, gates, reverse, unroll)
-                states = solved(loop, params, state, initial, sequence)
-                return jax.tree.map(lambda a: a[0 if reverse else -1], states), states
-
-            # Where nothing is to be computed again it would only copy what is kept; but what has no derivative (a key) needs it.
-            if not (tile is None and gates and len(differentiable(state)) == len(jax.tree.leaves(state))):
-                kept = jax.checkpoint_policies.save_only_these_names("states", *(["gates"] if gates else []))
-                part = jax.checkpoint(part, policy=kept, prevent_cse=False)
-            return tiled(lambda s, q: part(params, s, initial, q), state, sequence, tile, reverse=reverse)
-
-        return _unless_differentiated(plain, differentiated, params, state, initial, sequence)
-
-    def _choose(self, cell: Cell, params: Any, xs: jax.Array) -> tuple[int | None, int | None, bool]:
-        """The steps in a tile (None: all) without and with a derivative, and whether the gates are kept for that."""
-        time = xs.shape[0]
-        if jax.default_backend() != "cpu" or not isinstance(xs.size, int):
-            return self.tile, self.tile, self.save != "states"
-        step = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
-        z, r, inside = jax.eval_shape(functools.partial(_one_step, cell), params, step)
-        kept = _bytes((z, r, inside)) - 2 * sum(a.size * _width(xs.dtype) for a in inside.sums)  # in place of two
-        z = _bytes(z)
-        weights = _bytes([w for w in jax.tree.leaves(params) if w.ndim > 1])
-        # Calls that took 34 MiB were a quarter slower than those of 29: as if they got fresh pages each time. All steps at once
-        # take up to four and a quarter times what a derivative keeps, tiles twice what it keeps. Above, keeping it was slower
-        # than computing it again at 64 FLOP per byte of z and r, and faster at 128.
-        whole = time * kept <= max(7 * 2**20, weights)
-        again = weights / _width(xs.dtype) * math.prod(xs.shape[1:-1]) / z  # FLOP per byte of z and r, made once more
-        gates = self.save == "gates" if self.save else whole or 5 * time * kept < 2**26 or again > 100
-        if self.tile or (whole and gates):
-            return self.tile, self.tile, gates
-        # Where only the states are kept, the tile itself should not take much either.
-        most = max(4, min(max(3 * 2**19, weights // 2) // z, time if gates else time // 16))
-        tile = dividing(time, most)
-        # Without a derivative all steps at once were 1.02 to 1.26 times as fast for a z of 6 to 8 MiB, 0.9 to 1.07 above.
-        return None if time * z <= 2**23 else tile, tile, gates
+    @abc.abstractmethod
+    def solve_transposed(self, theta: list[Any], g: Vector) -> list[Any]:
+        """w with M(θ)^T w = g."""
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _unless_differentiated(plain: Callable[..., Any], differentiated: Callable[..., Any], *arguments: Any) -> Any:
-    """`plain(*arguments)`; `differentiated(*arguments)`, which gives the same, where a derivative is taken."""
-    return plain(*arguments)
+def solve(operator: Operator, theta: list[Any], b: Vector) -> list[Any]:
+    """x with M(θ) x = b, differentiable in θ and b in every mode."""
+    present = tuple(a is not None for a in b)
+    return _solve_p.bind(*theta, *_given(b), operator=operator, transposed=False, present=present)
 
 
-@_unless_differentiated.defjvp
-def _(plain: Any, differentiated: Any, primals: Any, tangents: Any) -> Any:
-    return jax.jvp(differentiated, primals, tangents)
+def _given(values: Vector) -> list[Any]:
+    return [a for a in values if a is not None]
 
 
-def _one_step(cell: Cell, params: Any, x: jax.Array) -> tuple[Any, Any, Inside]:
-    """z, r, and what is inside the update."""
-    state = cell.initial_state(params, x.shape[:-1])
-    z, r = cell.project(params, x), cell.recur(params, state)
-    return z, r, stepped(cell, params, state, z, r)[1]
+def _split(arguments: Any, present: tuple[bool, ...]) -> tuple[list[Any], Vector]:
+    """θ, and b with None where it is zero."""
+    count = len(arguments) - sum(present)
+    given = iter(arguments[count:])
+    return list(arguments[:count]), [next(given) if there else None for there in present]
 
 
-def _bytes(tree: Any) -> int:
-    """At least 1."""
-    return max(1, sum(a.size * _width(a.dtype) for a in jax.tree.leaves(tree)))
+def evaluate(*arguments: Any, operator: Operator, transposed: bool, present: tuple[bool, ...]) -> list[Any]:
+    """What an equation of the primitive runs: θ and the leaves of b that are present -> x."""
+    theta, b = _split(arguments, present)
+    return operator.solve_transposed(theta, b) if transposed else operator.solve(theta, b)
 
 
-def _width(dtype: Any) -> int:
-    """Bytes; a CPU has 16-bit floats twice, as they are and as the float32 that it computes with."""
-    return dtype.itemsize + 4 * is_half(dtype)
+def _apply(operator: Operator, transposed: bool, theta: list[Any], x: list[Any]) -> list[Any]:
+    apply = functools.partial(operator.apply, theta)
+    return jax.linear_transpose(apply, x)(x)[0] if transposed else apply(x)
+
+
+def _is_zero(tangent: Any) -> bool:
+    return type(tangent) is ad.Zero
+
+
+def _jvp(primals: Any, tangents: Any, *, operator: Operator, transposed: bool, present: tuple[bool, ...]) -> Any:
+    x = _solve_p.bind(*primals, operator=operator, transposed=transposed, present=present)
+    theta, _ = _split(primals, present)
+    dtheta, db = _split(tangents, present)
+    db = [None if a is None or _is_zero(a) else a for a in db]
+    moved = [index for index, tangent in enumerate(dtheta) if not _is_zero(tangent)]
+    if moved:
+
+        def image(values: list[Any]) -> list[Any]:
+            at = list(theta)
+            for index, value in zip(moved, values, strict=True):
+                at[index] = value
+            return _apply(operator, transposed, at, x)
+
+        _, moves = jax.jvp(image, ([theta[i] for i in moved],), ([dtheta[i] for i in moved],))
+        db = [-move if a is None else a - move for a, move in zip(db, moves, strict=True)]
+    if not _given(db):
+        return x, [ad.Zero(aval.to_tangent_aval()) for aval in operator.avals]
+    there = tuple(a is not None for a in db)
+    return x, _solve_p.bind(*theta, *_given(db), operator=operator, transposed=transposed, present=there)
+
+
+def _transpose(
+    cotangents: Any, *arguments: Any, operator: Operator, transposed: bool, present: tuple[bool, ...]
+) -> Any:
+    theta, b = _split(arguments, present)
+    g = [None if _is_zero(cotangent) else cotangent for cotangent in cotangents]
+    if not _given(g):
+        return [None] * len(arguments)
+    there = tuple(a is not None for a in g)
+    w = _solve_p.bind(*theta, *_given(g), operator=operator, transposed=not transposed, present=there)
+    wanted = [a if ad.is_undefined_primal(given) else None for a, given in zip(w, b) if given is not None]
+    return [None] * len(theta) + wanted
+
+
+class _Mapped(Operator):
+    """An operator under `jax.vmap`: an axis before all axes of x and b, and the axes `axes` of θ."""
+
+    def __init__(self, operator: Operator, axes: tuple[int | None, ...], axis: Any):
+        self.operator, self.axes, self.axis = operator, axes, axis
+        self.avals = [unmapped_aval(axis.size, 0, aval, axis.explicit_mesh_axis) for aval in operator.avals]
+
+    def _map(self, f: Any, theta: list[Any], values: Vector) -> list[Any]:
+        name = self.axis.name if isinstance(self.axis.name, str) else None
+        axes = (list(self.axes), [None if a is None else 0 for a in values])
+        return jax.vmap(f, in_axes=axes, out_axes=0, axis_size=self.axis.size, axis_name=name)(theta, values)
+
+    def apply(self, theta: list[Any], x: Vector) -> list[Any]:
+        return self._map(self.operator.apply, theta, x)
+
+    def solve(self, theta: list[Any], b: Vector) -> list[Any]:
+        return self._map(self.operator.solve, theta, b)
+
+    def solve_transposed(self, theta: list[Any], g: Vector) -> list[Any]:
+        return self._map(self.operator.solve_transposed, theta, g)
+
+
+def _batch(
+    axis: Any, arguments: Any, axes: Any, *, operator: Operator, transposed: bool, present: tuple[bool, ...]
+) -> Any:
+    count = len(arguments) - sum(present)
+    b = [batching.bdim_at_front(a, at, axis.size) for a, at in zip(arguments[count:], axes[count:], strict=True)]
+    mapped = _Mapped(operator, tuple(axes[:count]), axis)
+    x = _solve_p.bind(*arguments[:count], *b, operator=mapped, transposed=transposed, present=present)
+    return x, [0] * len(x)
+
+
+_solve_p = Primitive("linear_solve")
+_solve_p.multiple_results = True
+_solve_p.def_impl(jax.jit(evaluate, static_argnames=("operator", "transposed", "present")))
+_solve_p.def_abstract_eval(lambda *arguments, operator, transposed, present: operator.avals)
+ad.primitive_jvps[_solve_p] = _jvp
+ad.primitive_transposes[_solve_p] = _transpose
+batching.fancy_primitive_batchers[_solve_p] = _batch
+mlir.register_lowering(_solve_p, mlir.lower_fun(evaluate, multiple_results=True))

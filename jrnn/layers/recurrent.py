@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from ..arrays import select
-from ..cell import Cell
-from ..checks import check_input, check_key, check_params, check_state
+from ..cell import Cell, check_arguments
+from ..checks import check_key, check_state
 from ..engines import Engine, Scan
 from ..unroll import run
 from .base import Layer, at_step, check_switches, first_step, last_step
@@ -37,11 +37,11 @@ class Recurrent(Layer):
         check_switches("Recurrent", reverse=self.reverse)
 
     @property
-    def input_size(self) -> int:
+    def input_size(self) -> Any:
         return self.cell.input_size
 
     @property
-    def output_size(self) -> int:
+    def output_size(self) -> Any:
         return self.cell.output_size
 
     def init(self, key: jax.Array) -> Any:
@@ -53,12 +53,11 @@ class Recurrent(Layer):
 
     def run(self, params, xs, state, segments, key):
         xs = jnp.asarray(xs)
-        check_input(self.cell, xs, check_params(self.cell, params), "xs", time=True)
-        _, *batch = self.time_and_batch(xs)
+        batch = check_arguments(self.cell, params, xs, "xs", time=True)
         if state is not None:
-            check_state(self.cell, params, state, tuple(batch))
+            check_state(self.cell, params, state, batch)
         if key is not None:
-            state = _completed(state, self.cell.initial_state(params, tuple(batch), key))
+            state = _completed(state, self.cell.initial_state(params, batch, key))
         return run(self.cell, params, xs, state, segments, reverse=self.reverse, engine=self.engine)
 
     def run_last(self, params, xs, state, segments, key):

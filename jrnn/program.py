@@ -1,0 +1,126 @@
+"""A traced function as a value: its equations can be read, divided, and run with others in place of some primitives."""
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+from jax.core import Tracer, eval_jaxpr
+from jax.extend.core import Literal, jaxprs_in_params
+
+Rules = dict[str, Callable[[Any, list[Any]], Any]]
+"""By the name of a primitive: `rule(equation, operands) -> result`, which is run in its place."""
+
+
+class Program:
+    """A function traced for arguments like `examples`: `program(*arguments)` runs it.
+
+    Values of an outer trace that the function closes over (a slope that is being differentiated) are not part of the
+    program, or no derivative would reach them: they are `closed_over`, and the first argument of `program` takes their
+    place.
+    """
+
+    def __init__(self, f: Callable[..., Any], *examples: Any):
+        closed, self.out = jax.make_jaxpr(f, return_shape=True)(*examples)
+        jaxpr = closed.jaxpr
+        pairs = list(zip(jaxpr.constvars, closed.consts, strict=True))
+        lifted = [(variable, value) for variable, value in pairs if isinstance(value, Tracer)]
+        self.closed_over = [value for _, value in lifted]
+        self.consts = [value for _, value in pairs if not isinstance(value, Tracer)]
+        kept = [variable for variable, value in pairs if not isinstance(value, Tracer)]
+        ends = itertools.accumulate((len(jax.tree.leaves(example)) for example in examples), initial=0)
+        self.inputs = [jaxpr.invars[start:end] for start, end in itertools.pairwise(ends)]
+        """The variables of each argument."""
+        if lifted:
+            first = [variable for variable, _ in lifted]
+            jaxpr = jaxpr.replace(constvars=kept, invars=[*first, *jaxpr.invars])
+        self.jaxpr = jaxpr
+        self.structure = jax.tree.structure(self.out)
+
+    def __call__(self, closed_over: list[Any], *arguments: Any, rules: Rules | None = None) -> Any:
+        leaves = [*closed_over, *jax.tree.leaves(arguments)]
+        return jax.tree.unflatten(self.structure, evaluate(self.jaxpr, self.consts, leaves, rules or {}))
+
+    def returning(self, ends: list[Any]) -> "Program":
+        """The same program, returning the list of these variables."""
+        other = copy.copy(self)
+        other.jaxpr = self.jaxpr.replace(outvars=list(ends))
+        other.out = [jax.ShapeDtypeStruct(end.aval.shape, end.aval.dtype) for end in ends]
+        other.structure = jax.tree.structure(other.out)
+        return other
+
+    def reads(self, argument: int) -> bool:
+        """Whether the result depends on that argument at all."""
+        own = set(self.inputs[argument])
+        read = itertools.chain(self.jaxpr.outvars, *(equation.invars for equation in self.jaxpr.eqns))
+        return not own.isdisjoint(variables(read))
+
+
+def run_by_rules(f: Callable[..., Any], rules: Rules, *arguments: Any) -> Any:
+    """`f(*arguments)`, where `rules` take the place of primitives."""
+    program = Program(f, *arguments)
+    return program(program.closed_over, *arguments, rules=rules)
+
+
+def evaluate(jaxpr: Any, consts: list[Any], arguments: list[Any], rules: Rules) -> list[Any]:
+    """What a jaxpr computes, by `rules`."""
+    if not any(equation.primitive.name in rules for equation in jaxpr.eqns):
+        return eval_jaxpr(jaxpr, consts, *arguments)
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
+
+    def value(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in rules:
+            made = [rules[equation.primitive.name](equation, list(map(value, equation.invars)))]
+        else:
+            reads = list(dict.fromkeys(variables(equation.invars)))
+            alone = jaxpr.replace(constvars=[], invars=reads, outvars=equation.outvars, eqns=[equation])
+            made = eval_jaxpr(alone, [], *map(value, reads))
+        values.update(zip(equation.outvars, made, strict=True))
+    return [value(atom) for atom in jaxpr.outvars]
+
+
+def variables(atoms: Iterable[Any]) -> list[Any]:
+    """The atoms that are variables, not literals."""
+    return [atom for atom in atoms if not isinstance(atom, Literal)]
+
+
+def depending(jaxpr: Any, inputs: Iterable[Any]) -> set[Any]:
+    """The variables that depend on any of `inputs`, these included."""
+    found = set(inputs)
+    for equation in jaxpr.eqns:
+        if not found.isdisjoint(variables(equation.invars)):
+            found.update(equation.outvars)
+    return found
+
+
+def largest(jaxpr: Any, inputs: Iterable[Any]) -> int:
+    """The number of entries of the largest array made of `inputs`; 0 where it is symbolic."""
+    found = depending(jaxpr, inputs)
+    sizes = [end.aval.size for equation in jaxpr.eqns for end in equation.outvars if end in found]
+    return max((size for size in sizes if isinstance(size, int)), default=0)
+
+
+INLINED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call")
+"""Primitives that run another jaxpr once, as it stands."""
+
+
+def is_straight(jaxpr: Any) -> bool:
+    """Whether a jaxpr is a straight line of primitives, each with a derivative of JAX's own.
+
+    Not where it has control flow, a rule for reverse mode alone (`jax.custom_vjp`), a callback, a check or another
+    effect, or where it talks to other devices.
+    """
+    return not jaxpr.effects and all(map(_is_straight, jaxpr.eqns))
+
+
+def _is_straight(equation: Any) -> bool:
+    inner = list(jaxprs_in_params(equation.params))
+    if equation.primitive.name in INLINED:
+        return all(map(is_straight, inner))
+    names = [equation.params.get(name) for name in ("axes", "axis_name", "axis_names")]
+    named = any(isinstance(axis, str) for axes in names for axis in (axes if isinstance(axes, tuple) else (axes,)))
+    return not inner and "callback" not in equation.primitive.name and (not named or equation.primitive.name == "pvary")

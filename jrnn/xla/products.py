@@ -1,0 +1,86 @@
+"""Products of matrices in the forms that XLA's CPU backend is fast at."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ..arrays import halves_to_float32, is_half
+from ..program import Rules, run_by_rules
+from .switches import on
+
+
+def sums_in_float32(f: Callable[..., Any], *arguments: Any) -> Any:
+    """`f(*arguments)`, where products of 16-bit floats are summed in float32 and then rounded.
+
+    Up to jax 0.10 the CPU backend otherwise converts what it multiplies to float32: 190 against 410 GFLOP/s.
+    """
+    rules = product_rules(*arguments)
+    return run_by_rules(f, rules, *arguments) if rules else f(*arguments)
+
+
+def product_rules(*arguments: Any) -> Rules:
+    """The rule of `sums_in_float32`, where any of the arguments is a 16-bit float."""
+    halves = on("halves_summed_in_float32") and any(is_half(a.dtype) for a in jax.tree.leaves(arguments))
+    return {"dot_general": _product} if halves else {}
+
+
+def weight_gradients(f: Callable[..., Any], *arguments: Any) -> Any:
+    """`f(*arguments)` for a transposed map, whose products are gradients of weights: sums over all rows of two tall
+    arrays.
+
+    The CPU backend is slow at them as they stand: float32 gradients of GRUs of 128 to 512 units are 3 to 7 % of a
+    training step faster with the narrower matrix transposed first, 16-bit training steps 1.03 to 1.17 times as fast.
+    """
+    rules = {"reduce_sum": _sum} | product_rules(*arguments)
+    if on("weight_gradients"):
+        rules["dot_general"] = _product_over_rows
+    return run_by_rules(f, rules, *arguments)
+
+
+def _product(equation: Any, factors: list[jax.Array]) -> jax.Array:
+    if not _of_halves(equation):
+        return equation.primitive.bind(*factors, **equation.params)
+    single = equation.primitive.bind(*factors, **equation.params | {"preferred_element_type": jnp.dtype(jnp.float32)})
+    return single.astype(equation.outvars[0].aval.dtype)
+
+
+def _of_halves(equation: Any) -> bool:
+    return all(is_half(variable.aval.dtype) for variable in (*equation.invars, *equation.outvars))
+
+
+def _product_over_rows(equation: Any, factors: list[jax.Array]) -> jax.Array:
+    """The product; one that sums over all rows of two arrays as a product of matrices, the narrower transposed first.
+
+    Two equally narrow matrices lose by it. 16-bit floats are transposed by a product with the identity, as any other
+    transposition is put back into the product, which is then one of float32, at half the rate.
+    """
+    rows = tuple(range(factors[0].ndim - 1))
+    over_rows = equation.params["dimension_numbers"] == ((rows, rows), ((), ()))
+    if not over_rows or any(map(_is_sharded, factors)):
+        return _product(equation, factors)
+    a, b = (factor.reshape(-1, factor.shape[-1]) for factor in factors)
+    narrow, other = sorted((a, b), key=lambda factor: factor.shape[1])
+    if _of_halves(equation):
+        one = jnp.eye(narrow.shape[1], dtype=narrow.dtype)
+        turned = lax.dot_general(one, narrow, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+        result = jnp.matmul(turned.astype(narrow.dtype), other, preferred_element_type=jnp.float32)
+    else:
+        pays = narrow.shape[1] >= 128 and other.shape[1] >= 2 * narrow.shape[1]
+        turned = lax.optimization_barrier(narrow.T) if pays else narrow.T
+        result = jnp.matmul(turned, other)
+    result = result.astype(equation.outvars[0].aval.dtype)
+    # Rounded first: the transpose of a float32 product of 16-bit floats is one that the CPU backend makes and cannot run.
+    return result if narrow is a else result.T
+
+
+def _is_sharded(a: jax.Array) -> bool:
+    """Whether the compiler divides it among devices, so that its axes must stay as they are."""
+    return any(axis is not None for axis in jax.typeof(a).sharding.spec)
+
+
+def _sum(equation: Any, terms: list[jax.Array]) -> jax.Array:
+    """The sum, of 16-bit floats in float32: the gradient of a bias is a sum over all rows."""
+    return equation.primitive.bind(*halves_to_float32(terms), **equation.params).astype(equation.outvars[0].aval.dtype)
