@@ -35,7 +35,7 @@ from experiments.data.treebank import TAGS, Sentence, Treebank
 from experiments.run import Run, console, explained, open_run, read_config, use_all_cores, write_json
 from jrnn.data import Batch, Vocabulary, batch_axes, bucketed
 from jrnn.data.vocabulary import PADDING, UNKNOWN
-from jrnn.embeddings import Embedding, Spelled, WordsAndCharacters
+from jrnn.layers import Embedding, Spelled, WordsAndCharacters
 from jrnn.losses import Mean
 from jrnn.models import Tagger
 

@@ -38,7 +38,7 @@ from experiments.supervised import TrainingConfig, predict, result_metrics
 from jrnn import losses
 from jrnn.data import Vocabulary, batch_axes, bucketed
 from jrnn.data.vocabulary import UNKNOWN
-from jrnn.embeddings import Embedding, pretrained
+from jrnn.layers import Embedding, pretrained
 from jrnn.models import Classifier
 
 NAME = "sentiment"

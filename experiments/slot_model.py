@@ -11,7 +11,6 @@ from jrnn import losses
 from jrnn.arrays import affine
 from jrnn.data import Batch
 from jrnn.data.vocabulary import PADDING, UNKNOWN
-from jrnn.models.classifier import real_rows
 from jrnn.models.crf import CRF
 from jrnn.pooling import Pooling
 from jrnn.segments import step_mask
@@ -28,7 +27,7 @@ class Labelled(NamedTuple):
 
 
 class SlotFillerParams(NamedTuple):
-    embedding: jrnn.embeddings.EmbeddingParams
+    embedding: jrnn.layers.EmbeddingParams
     layer: Any  # the encoder's own
     w_slots: jax.Array  # [encoder's output, slots]
     b_slots: jax.Array  # [slots]
@@ -95,7 +94,7 @@ class SlotFiller:
             total = -CRF(self.slots).log_likelihood(params.crf, slots, data.slots, lengths=lengths).sum()
         else:
             total = losses.cross_entropy(slots, data.slots, real).total
-        of_intent = losses.cross_entropy(intent, data.intent, real_rows(lengths, None)).total
+        of_intent = losses.cross_entropy(intent, data.intent, lengths > 0).total
         return losses.Mean(total=total + intent_weight * of_intent, weight=lengths.sum().astype(total.dtype))
 
     def decode(self, params: SlotFillerParams, words: jax.Array, lengths: Any) -> tuple[jax.Array, jax.Array]:

@@ -31,8 +31,10 @@ class Cell(abc.ABC, Generic[P, S]):
     `gates`, biases `b`: the initialisers in `jrnn.initializers` find them by these names.
     """
 
-    input_size: int | tuple[int, ...]
-    output_size: int | tuple[int, ...]
+    input_size: Any
+    """Features of an input; a tuple where they have several axes, such as a picture's."""
+    output_size: Any
+    """Features of an output, likewise."""
 
     gates: tuple[str, ...] = ("h",)
     """The blocks along the last axis of `w_x`, `w_h` and `b`, in order."""

@@ -22,16 +22,16 @@ class Pooling(abc.ABC):
         """Parameters for outputs of `size` features."""
         return ()
 
-    def apply(self, params: Any, ys: jax.Array, real: jax.Array | None) -> jax.Array:
-        """`real` is bool [time, *batch]; None where every step is. What a padded step holds, NaN too, reaches nothing."""
-        real = jnp.ones(ys.shape[:-1], bool) if real is None else jnp.asarray(real)
-        check_flags(real, "real", ys.shape[:-1])
-        pooled = self.pool(params, select(real, ys, jnp.zeros_like(ys)), real)
-        return select(real.any(0), pooled, jnp.zeros_like(pooled))
+    def apply(self, params: Any, ys: jax.Array, mask: jax.Array | None) -> jax.Array:
+        """`mask` is bool [time, *batch], None where every step is real. What a padded step holds, NaN too, reaches nothing."""
+        mask = jnp.ones(ys.shape[:-1], bool) if mask is None else jnp.asarray(mask)
+        check_flags(mask, "mask", ys.shape[:-1])
+        pooled = self.pool(params, select(mask, ys, jnp.zeros_like(ys)), mask)
+        return select(mask.any(0), pooled, jnp.zeros_like(pooled))
 
     @abc.abstractmethod
-    def pool(self, params: Any, ys: jax.Array, real: jax.Array) -> jax.Array:
-        """The same, with zeros in `ys` where `real` is False; a row without real steps may come to anything finite."""
+    def pool(self, params: Any, ys: jax.Array, mask: jax.Array) -> jax.Array:
+        """The same, with zeros in `ys` where `mask` is False; a row without real steps may come to anything finite."""
 
 
 @jax.tree_util.register_static
@@ -39,8 +39,8 @@ class Pooling(abc.ABC):
 class Mean(Pooling):
     """The mean of each feature over the real steps."""
 
-    def pool(self, params, ys, real):
-        count = jnp.maximum(real.sum(0), 1).astype(ys.dtype)
+    def pool(self, params, ys, mask):
+        count = jnp.maximum(mask.sum(0), 1).astype(ys.dtype)
         return ys.sum(0) / jnp.broadcast_to(count[..., None], ys.shape[1:])
 
 
@@ -49,8 +49,8 @@ class Mean(Pooling):
 class Max(Pooling):
     """The largest value of each feature over the real steps (Collobert et al. 2011)."""
 
-    def pool(self, params, ys, real):
-        return select(real, ys, jnp.full_like(ys, jnp.finfo(ys.dtype).min)).max(0)
+    def pool(self, params, ys, mask):
+        return select(mask, ys, jnp.full_like(ys, jnp.finfo(ys.dtype).min)).max(0)
 
 
 class AttentionParams(NamedTuple):
@@ -80,13 +80,13 @@ class Attention(Pooling):
             query=jax.random.normal(query, (self.hidden_size,)) / self.hidden_size**0.5,
         )
 
-    def weights(self, params: AttentionParams, ys: jax.Array, real: jax.Array | None) -> jax.Array:
+    def weights(self, params: AttentionParams, ys: jax.Array, mask: jax.Array | None) -> jax.Array:
         """a [time, *batch]: what each step weighs, summing to 1 over the real steps of a row that has any."""
         u = jnp.tanh(affine(ys, params.w, params.b))
         scores = (u * broadcast_like(params.query, u)).sum(-1)
-        weights = jax.nn.softmax(scores, axis=0, where=real)
-        return weights if real is None else jnp.where(real, weights, jnp.zeros_like(weights))
+        weights = jax.nn.softmax(scores, axis=0, where=mask)
+        return weights if mask is None else jnp.where(mask, weights, jnp.zeros_like(weights))
 
-    def pool(self, params, ys, real):
-        weights = self.weights(params, ys, real | ~real.any(0)[None])  # an empty row: anything finite
+    def pool(self, params, ys, mask):
+        weights = self.weights(params, ys, mask | ~mask.any(0)[None])  # an empty row: anything finite
         return (weights[..., None] * ys).sum(0)

@@ -53,4 +53,5 @@ def run_with_auto_axes(
             jax.tree.map(lambda a: rows if a.shape[: len(batch)] == batch else PartitionSpec(), state),
             jax.tree.map(lambda a: PartitionSpec(*lead) if time else rows, outputs),
         )
-        return auto_axes(f, axes=names, out_sharding=placed)(xs, *arguments)
+        run: Any = auto_axes(f, axes=names, out_sharding=placed)
+        return run(xs, *arguments)

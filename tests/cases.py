@@ -28,6 +28,9 @@ CELLS: dict[str, jrnn.Cell] = {
     "ctrnn-dt-input": jrnn.CTRNN(INPUT, HIDDEN, tau=2.0, dt=None),
     "ctrnn-noise": jrnn.CTRNN(INPUT, HIDDEN, tau=3.0, noise=0.3),
     "ctrnn-everything": jrnn.CTRNN(INPUT, HIDDEN, tau=2.0, learn_tau=True, dt=None, noise=0.3),
+    "learned-state": jrnn.LearnedState(jrnn.LSTM(INPUT, HIDDEN)),
+    "recurrent-dropout": jrnn.RecurrentDropout(jrnn.GRU(INPUT, HIDDEN), 0.4),
+    "zoneout": jrnn.Zoneout(jrnn.LSTM(INPUT, HIDDEN), (0.2, 0.5)),
 }
 
 LAYERS: dict[str, jrnn.Layer] = {
@@ -50,6 +53,8 @@ LAYERS: dict[str, jrnn.Layer] = {
         (jrnn.Recurrent(jrnn.CTRNN(INPUT, HIDDEN, noise=0.2)), jrnn.Recurrent(jrnn.GRU(HIDDEN, 2)))
     ),
     "residual": jrnn.Residual(jrnn.Recurrent(jrnn.PeepholeLSTM(INPUT, INPUT))),
+    "dense": jrnn.Layered((jrnn.Recurrent(jrnn.GRU(INPUT, HIDDEN)), jrnn.Dense(HIDDEN, 2))),
+    "layer-norm": jrnn.Layered((jrnn.LayerNorm(INPUT), jrnn.Recurrent(jrnn.Elman(INPUT, HIDDEN)))),
     "dropout": jrnn.Layered((jrnn.Dropout(0.4), jrnn.Recurrent(jrnn.Elman(INPUT, HIDDEN)))),
     "dropout-variational": jrnn.Layered((jrnn.Recurrent(jrnn.GRU(INPUT, HIDDEN)), jrnn.Dropout(0.4, variational=True))),
     "rnn-lstm": jrnn.rnn(jrnn.LSTM, input_size=INPUT, hidden_size=HIDDEN, num_layers=2, dropout=0.3),

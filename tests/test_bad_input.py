@@ -7,6 +7,7 @@ import pytest
 from cases import CELLS, cast, floats, key, run
 
 import jrnn
+from jrnn import models
 
 CELL = jrnn.LSTM(3, 4)
 PARAMS = CELL.init(key(0))
@@ -148,7 +149,7 @@ LAYERS = {
     ),
     "both-one-loop-option": (
         lambda: jrnn.Bidirectional(jrnn.Recurrent(CELL), jrnn.Recurrent(CELL, reverse=True), one_loop="yes"),
-        ValueError,
+        TypeError,
         ["one_loop is 'yes'", "True, False or None"],
     ),
     "both-params": (lambda: BOTH.apply(GRU_PARAMS, XS), TypeError, ["params is a GRUParams", "Directions"]),
@@ -161,6 +162,81 @@ LAYERS = {
     "dropout-one": (lambda: jrnn.Dropout(1.0), ValueError, ["rate is 1.0", r"\[0, 1\)"]),
     "dropout-negative": (lambda: jrnn.Dropout(-0.1), ValueError, ["rate is -0.1", r"\[0, 1\)"]),
     "dropout-nan": (lambda: jrnn.Dropout(float("nan")), ValueError, ["rate is nan", r"\[0, 1\)"]),
+    "dropout-rate": (lambda: jrnn.Dropout("0.5"), TypeError, ["Dropout: rate is '0.5'", "number"]),
+    "dropout-true": (lambda: jrnn.Dropout(True), TypeError, ["Dropout: rate is True", "number"]),
+    "dropout-flag": (
+        lambda: jrnn.Dropout(0.5, variational="no"),
+        TypeError,
+        ["Dropout: variational is 'no'", "True or False"],
+    ),
+    "recurrent-flag": (lambda: jrnn.Recurrent(CELL, reverse=1), TypeError, ["reverse is 1", "True or False"]),
+    "recurrent-cell": (lambda: jrnn.Recurrent("lstm"), TypeError, ["cell is 'lstm'", r"Cell such as jrnn\.LSTM"]),
+    "recurrent-class": (lambda: jrnn.Recurrent(jrnn.LSTM), TypeError, ["cell is <class", r"Cell such as jrnn\.LSTM"]),
+    "recurrent-engine": (
+        lambda: jrnn.Recurrent(CELL, engine="scan"),
+        TypeError,
+        ["engine is 'scan'", r"jrnn\.Scan\(\)"],
+    ),
+    "both-cell": (
+        lambda: jrnn.Bidirectional(CELL, jrnn.Recurrent(CELL, reverse=True)),
+        TypeError,
+        ["Bidirectional: forward is LSTM", r"Recurrent\(cell\)"],
+    ),
+    "residual-cell": (lambda: jrnn.Residual(CELL), TypeError, ["Residual: layer is LSTM", r"Recurrent\(cell\)"]),
+    "embedding-flag": (lambda: jrnn.Embedding(3, 4, frozen=0), TypeError, ["Embedding: frozen is 0", "True or False"]),
+    "dense-size": (lambda: jrnn.Dense(3, 0), ValueError, ["Dense: output_size is 0", "at least 1"]),
+    "dense-flag": (lambda: jrnn.Dense(3, 4, bias="no"), TypeError, ["Dense: bias is 'no'", "True or False"]),
+    "dense-xs": (
+        lambda: jrnn.Dense(2, 4).apply(jrnn.Dense(2, 4).init(key(0)), XS),
+        ValueError,
+        ["xs has 3 features", "expects 2"],
+    ),
+    "dense-x": (
+        lambda: jrnn.Dense(2, 4).step(jrnn.Dense(2, 4).init(key(0)), (), XS[0]),
+        ValueError,
+        ["x has 3 features", "expects 2"],
+    ),
+    "dense-params": (lambda: jrnn.Dense(3, 4).apply(PARAMS, XS), TypeError, ["params is a LSTMParams", "DenseParams"]),
+    "norm-size": (lambda: jrnn.LayerNorm(2.0), TypeError, ["LayerNorm: size is 2.0", "integer"]),
+    "norm-epsilon": (lambda: jrnn.LayerNorm(2, epsilon=0), ValueError, ["epsilon is 0", "positive"]),
+    "norm-epsilon-text": (lambda: jrnn.LayerNorm(2, epsilon="0.1"), TypeError, ["epsilon is '0.1'", "number"]),
+    "no-steps": (lambda: jrnn.Dropout(0.5).last((), XS[:0]), ValueError, [r"float32\[0, 2, 3\]", "no time steps"]),
+    "no-time": (lambda: jrnn.Embedding(7, 3).apply((), 3), ValueError, ["xs is int 3", "no time axis"]),
+    "rnn-name": (
+        lambda: jrnn.rnn("lstm", input_size=3, hidden_size=4),
+        TypeError,
+        ["rnn: cell is 'lstm'", r"class of cells such as jrnn\.LSTM"],
+    ),
+    "rnn-cell": (
+        lambda: jrnn.rnn(CELL, input_size=3, hidden_size=4),
+        TypeError,
+        ["rnn: cell is LSTM", "class of cells", r"rnn\(LSTM", r"Recurrent\(cell\)"],
+    ),
+    "rnn-class": (
+        lambda: jrnn.rnn(int, input_size=3, hidden_size=4),
+        TypeError,
+        ["cell is <class 'int'>", "class of cells"],
+    ),
+    "rnn-option": (
+        lambda: jrnn.rnn(jrnn.LSTM, input_size=3, hidden_size=4, dropuot=0.5),
+        TypeError,
+        ["LSTM has no option dropuot", "expected any of activation, gate_activation"],
+    ),
+    "rnn-both": (
+        lambda: jrnn.rnn(jrnn.LSTM, input_size=3, hidden_size=4, bidirectional="False"),
+        TypeError,
+        ["rnn: bidirectional is 'False'", "True or False"],
+    ),
+    "rnn-batch-first": (
+        lambda: jrnn.rnn(jrnn.LSTM, input_size=3, hidden_size=4, batch_first=1),
+        TypeError,
+        ["rnn: batch_first is 1", "True or False"],
+    ),
+    "rnn-dropout": (
+        lambda: jrnn.rnn(jrnn.LSTM, input_size=3, hidden_size=4, dropout=1.5),
+        ValueError,
+        ["rate is 1.5", r"\[0, 1\)"],
+    ),
     "rnn-layers": (
         lambda: jrnn.rnn(jrnn.LSTM, input_size=3, hidden_size=4, num_layers=0),
         ValueError,
@@ -182,6 +258,29 @@ LAYERS = {
         TypeError,
         [r"key is key<fry>\[2\]", "one typed key"],
     ),
+}
+
+INITS = {
+    "recurrent": jrnn.Recurrent(CELL),
+    "stack": STACK,
+    "both": BOTH,
+    "residual": jrnn.Residual(jrnn.Recurrent(jrnn.GRU(3, 3))),
+    "embedding": jrnn.Embedding(7, 3),
+    "dense": jrnn.Dense(3, 4),
+    "norm": jrnn.LayerNorm(3),
+    "batch-first": jrnn.BatchFirst(STACK),
+    "words": jrnn.WordsAndCharacters(jrnn.Embedding(7, 3), jrnn.Layered((jrnn.Embedding(7, 3), jrnn.Recurrent(CELL)))),
+    "classifier": models.Classifier(STACK, 2),
+    "tagger": models.Tagger(STACK, 2),
+    "language-model": models.LanguageModel(7, STACK),
+}
+LAYERS |= {
+    f"init-{name}": (lambda layer=layer: layer.init(0), TypeError, ["key is int 0", r"jax\.random\.key\(0\)"])
+    for name, layer in INITS.items()
+}
+LAYERS |= {
+    "model-cell": (lambda: models.Classifier(CELL, 2), TypeError, ["Classifier: layer is LSTM", r"Recurrent\(cell\)"]),
+    "tagger-flag": (lambda: models.Tagger(STACK, 2, crf=1), TypeError, ["Tagger: crf is 1", "True or False"]),
 }
 
 MISTAKES = UNROLL | STEP | HYPERPARAMETERS | LAYERS

@@ -8,7 +8,7 @@ from cases import CELLS, LAYERS, key, normal, random_inputs, random_params, same
 
 import jrnn
 from jrnn import pooling
-from jrnn.embeddings import Spelled
+from jrnn.layers import Spelled
 from jrnn.losses import cross_entropy
 from jrnn.models import CRF, Classifier, Tagger
 
@@ -239,7 +239,7 @@ def test_embeddings():
 def test_pretrained_vectors():
     params = jrnn.Embedding(4, 2).init(key(0))
     tokens = ["<pad>", "<unk>", "cat", "dog"]
-    known = jrnn.embeddings.pretrained(params, tokens, {"dog": np.array([1.0, 2.0]), "cow": np.zeros(9)})
+    known = jrnn.layers.pretrained(params, tokens, {"dog": np.array([1.0, 2.0]), "cow": np.zeros(9)})
     same(known.vectors[3], jnp.array([1.0, 2.0]))
     same(known.vectors[:3], params.vectors[:3])
     for vectors, words in (
@@ -247,9 +247,9 @@ def test_pretrained_vectors():
         ({"cow": np.zeros(2)}, "none of the tokens"),
     ):
         with pytest.raises(ValueError, match=words):
-            jrnn.embeddings.pretrained(params, tokens, vectors)
+            jrnn.layers.pretrained(params, tokens, vectors)
     with pytest.raises(ValueError, match="tokens has 3 entries; expected 4"):
-        jrnn.embeddings.pretrained(params, tokens[:3], {})
+        jrnn.layers.pretrained(params, tokens[:3], {})
 
 
 LAYER, PARAMS, XS = spelled()
@@ -273,7 +273,7 @@ LAYER, PARAMS, XS = spelled()
         (lambda: Classifier(EMBEDDED, 0), ValueError, "classes is 0"),
         (lambda: Tagger(jrnn.Dropout(0.5), 2), ValueError, "expected one with an output size"),
         (lambda: pooling.Attention(0), ValueError, "hidden_size is 0"),
-        (lambda: pooling.Mean().apply((), normal(0, 3, 2, 4), jnp.ones((2, 3), bool)), ValueError, "real is bool"),
+        (lambda: pooling.Mean().apply((), normal(0, 3, 2, 4), jnp.ones((2, 3), bool)), ValueError, "mask is bool"),
     ],
 )
 def test_bad_input(call, error, words):

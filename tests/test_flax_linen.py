@@ -279,6 +279,18 @@ def test_dropout_takes_its_key_from_the_rngs():
     same(RNN(plain).apply(variables, X, rngs={"dropout": key(1)}), still)
 
 
+def test_keys_may_be_plain_numbers():
+    """Flax takes `jax.random.PRNGKey`; the numbers drawn are those of the typed key."""
+    rnn = RNN(jrnn.Layered((jrnn.Recurrent(jrnn.CTRNN(INPUT, HIDDEN, noise=0.5)), jrnn.Dropout(0.5))))
+
+    def drawn(key):
+        variables = rnn.init({"params": key(0), "dropout": key(1)}, X, deterministic=False)
+        trained = rnn.apply(variables, X, deterministic=False, rngs={"dropout": key(1)})
+        return variables, trained, rnn.apply(variables, X, deterministic=True, init_key=key(2))
+
+    same(drawn(jax.random.PRNGKey), drawn(jax.random.key), tolerance=0)
+
+
 def test_dropout_is_never_left_out_unsaid():
     rnn = RNN(DROPOUT)
     variables = rnn.init(key(0), X, deterministic=True)
@@ -517,6 +529,7 @@ def test_mistakes_are_named():
     variables = rnn.init(key(0), X)
     for attempt, words in [
         (lambda: RNN(nn.LSTMCell(HIDDEN)).init(key(0), X), "cell is a LSTMCell.*FlaxCell"),
+        (lambda: RNN(jrnn.BatchFirst(STACK)).init(key(0), X), "cell is BatchFirst.*time first.*time_major"),
         (lambda: rnn.apply(variables, X[..., :2]), r"inputs has shape \[3, 6, 2\].*\[\*batch, time, 4\]"),
         (lambda: rnn.apply(variables, X[0, 0]), r"inputs has shape \[4\]"),
         (lambda: rnn.apply(variables, X.astype(jnp.bfloat16)), "bfloat16.*float32"),

@@ -534,6 +534,7 @@ def test_mistakes_are_named():
     cell = Cell(jrnn.LSTM(INPUT, HIDDEN), rngs=rngs())
     for attempt, words in [
         (lambda: RNN(nnx.LSTMCell(INPUT, HIDDEN, rngs=rngs()), rngs=rngs()), "cell is a LSTMCell.*FlaxCell"),
+        (lambda: RNN(jrnn.BatchFirst(STACK), rngs=rngs()), "cell is BatchFirst.*time first.*time_major"),
         (lambda: rnn(X[..., :2]), r"inputs has shape \[3, 6, 2\].*\[\*batch, time, 4\]"),
         (lambda: rnn(X[..., :2], time_major=True), r"\[time, \*batch, 4\]"),
         (lambda: rnn(X.astype(jnp.bfloat16)), "bfloat16.*float32"),

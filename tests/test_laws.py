@@ -9,11 +9,33 @@ from jax.test_util import check_grads
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-CAUSAL = {name: model for name, model in ALL.items() if name not in CANNOT_STREAM}
-COMPOSED = {name: ALL[name] for name in ("bidirectional", "layered", "residual", "linear-solve", "checkpointed")}
+# Every law for these: a gated cell, one with products inside its update, one with noise and steps of its own length, a wrapper with
+# keys; a layer of each sort. The others go through a few laws here, their derivatives through test_gradient, their values through the
+# oracles of NumPy and PyTorch.
+OF_A_KIND = {
+    name: ALL[name]
+    for name in (
+        "lstm", "gru-before", "ctrnn-everything", "zoneout", "checkpointed", "reverse", "bidirectional-one-loop", "layered", "residual",
+        "dropout-variational", "rnn-gru-both-ways", "dense",
+    )
+}  # fmt: skip
+DIFFERENTIATED = ("lstm", "ctrnn-everything", "zoneout", "checkpointed", "layered")
+FEW = (laws.compiled_is_eager, laws.models_are_plain_values, laws.dtypes_are_kept, laws.padding_is_absent)
+
+
+def causal(models):
+    return {name: model for name, model in models.items() if name not in CANNOT_STREAM}
+
+
 TABLE = [
     pytest.param(model, law, id=f"{law.__name__}-{name}")
-    for group, models in ((laws.EVERY, ALL), (laws.STREAMED, CAUSAL), (laws.DERIVATIVES, CELLS | COMPOSED))
+    for group, models in (
+        (laws.EVERY, OF_A_KIND),
+        (laws.STREAMED, causal(OF_A_KIND)),
+        (laws.DERIVATIVES, {name: ALL[name] for name in DIFFERENTIATED}),
+        (FEW, {name: model for name, model in ALL.items() if name not in OF_A_KIND}),
+        ((laws.unroll_is_a_loop,), causal({name: model for name, model in ALL.items() if name not in OF_A_KIND})),
+    )
     for law in group
     for name, model in models.items()
 ]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import key, random_inputs, random_params, run, same
+from cases import key, normal, random_inputs, random_params, random_state, run, same
 
 import jrnn
 
@@ -33,6 +33,37 @@ def test_a_layer_takes_the_key_and_gives_it_to_the_cell():
     layer = jrnn.Recurrent(CELL)
     same(layer.apply(PARAMS, XS, key=key(1))[1], outputs(seed=1))
     same(layer.apply(PARAMS, XS)[1], outputs())
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_a_state_without_keys_takes_its_noise_from_the_key(batch):
+    """Its numbers stay; the keys are those of a fresh state."""
+    layer, xs = jrnn.Recurrent(CELL), random_inputs(CELL, 6, *batch)
+    plain = CELL.initial_state(PARAMS, batch)._replace(h=normal(5, *batch, 4))
+    keyed = plain._replace(key=CELL.initial_state(PARAMS, batch, key(1)).key)
+    same(layer.apply(PARAMS, xs, plain, key=key(1)), run(CELL, PARAMS, xs, keyed))
+    assert not np.allclose(layer.apply(PARAMS, xs, plain, key=key(1))[1], layer.apply(PARAMS, xs, plain)[1])
+
+
+def test_a_state_with_keys_keeps_them():
+    layer, state = jrnn.Recurrent(CELL), CELL.initial_state(PARAMS, (2,), key(1))
+    same(layer.apply(PARAMS, XS, state, key=key(2)), layer.apply(PARAMS, XS, state), tolerance=0)
+
+
+def test_a_stack_gives_each_state_its_key():
+    stack = jrnn.Layered((jrnn.Recurrent(CELL), jrnn.Recurrent(jrnn.CTRNN(4, 4, noise=0.5))))
+    params = random_params(stack)
+    state = stack.initial_state(params, (2,))
+    same(stack.apply(params, XS, state, key=key(1)), stack.apply(params, XS, key=key(1)))
+    final, _ = stack.apply(params, XS, state)
+    assert [entry.key for entry in final] == [None, None]
+
+
+def test_a_key_changes_nothing_for_a_cell_without_noise():
+    layer = jrnn.Recurrent(jrnn.LSTM(3, 4))
+    params = random_params(layer)
+    state = random_state(layer, params, (2,))
+    same(layer.apply(params, XS, state, key=key(1)), layer.apply(params, XS, state), tolerance=0)
 
 
 def still(dt=1.0):

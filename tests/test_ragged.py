@@ -31,33 +31,17 @@ def ragged(draw, resets: bool = False):
     return mask, reset, draw(st.booleans())
 
 
-def documents(mask, reset):
-    """For one row: the real steps of each document, in order."""
-    groups = [[]]
-    for t in range(TIME):
-        if reset[t]:
-            groups.append([])
-        if mask[t]:
-            groups[-1].append(t)
-    return groups
-
-
 def visit(cell, params, xs, state, mask, reset, reverse):
-    """Row by row, document by document, only real steps; the state given goes to the end the run starts from."""
+    """Row by row, step by step: a document starts anew at its end that the run meets first, and padding does nothing."""
     ys = np.zeros((*xs.shape[:-1], cell.output_size), np.float32)
     final = jax.tree.map(lambda a: a.copy(), state)
-    initial = cell.initial_state(params)
     for row in np.ndindex(mask.shape[1:]):
         s = jax.tree.map(lambda a, row=row: a[row], state)
-        groups = documents(mask[(slice(None), *row)], reset[(slice(None), *row)])
-        order = groups[::-1] if reverse else groups
-        # In reverse the document that the state continues is the last one with a real step.
-        while reverse and len(order) > 1 and not order[0]:
-            order = order[1:]
-        for index, group in enumerate(order):
-            if index and group:
-                s = initial
-            for t in group[::-1] if reverse else group:
+        for t in reversed(range(TIME)) if reverse else range(TIME):
+            first = t + 1 if reverse else t  # the step that a document would start with, had another one ended here
+            if first < TIME and reset[(first, *row)]:
+                s = cell.initial_state(params)
+            if mask[(t, *row)]:
                 s, y = step(cell, params, s, xs[(t, *row)])
                 ys[(t, *row)] = y
         final = jax.tree.map(lambda a, b, row=row: a.at[row].set(b), final, s)
@@ -141,6 +125,35 @@ def test_a_reset_in_the_padding_takes_effect_at_the_next_real_step(reverse):
     )
     same(at_padding, at_next, tolerance=0)
     assert not np.allclose(at_next[1], run(cell, params, xs, mask=mask, reverse=reverse)[1])
+
+
+@each_cell
+@given(case=ragged(resets=True), cut=st.integers(1, TIME - 1))
+def test_chunks_are_the_whole_with_padding_and_resets(cell, case, cut):
+    """A reset at a padded step is not lost where the call ends there."""
+    mask, reset, _ = case
+    params, xs = random_params(cell), random_inputs(cell, *mask.shape)
+    state = random_state(cell, params, mask.shape[1:])
+    half, first = run(cell, params, xs[:cut], state, mask=mask[:cut], reset=reset[:cut])
+    end, second = run(cell, params, xs[cut:], half, mask=mask[cut:], reset=reset[cut:])
+    same((end, jnp.concatenate([first, second])), run(cell, params, xs, state, mask=mask, reset=reset))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@each_cell
+@given(case=ragged(resets=True))
+def test_the_last_output_is_the_one_at_the_last_real_step_of_the_run(cell, reverse, case):
+    mask, reset, _ = case
+    layer = jrnn.Recurrent(cell, reverse=reverse)
+    params, xs = random_params(cell), random_inputs(cell, *mask.shape)
+    state = random_state(cell, params, mask.shape[1:], noise=False)
+    final, ys = run(layer, params, xs, state, mask=mask, reset=reset)
+    at_end = np.zeros_like(ys[0])
+    for row in np.ndindex(mask.shape[1:]):
+        steps = np.flatnonzero(mask[(slice(None), *row)])
+        if steps.size:
+            at_end[row] = ys[(steps[0 if reverse else -1], *row)]
+    same(last(layer, params, xs, state, mask=mask, reset=reset), (final, at_end))
 
 
 def test_a_reset_at_the_first_step_discards_the_state_given():

@@ -121,8 +121,9 @@ class LinearSystem:
 def updated(system: System, before: Any, z: Any, r: Any, residuals: Residuals | None = None) -> tuple[Any, Residuals]:
     """A step's new state, padding left aside, and its residuals."""
     arguments = halves_to_float32((system.params, before, z, r))
-    new, residuals = system.cell.update_with_residuals(*arguments, residuals)  # type: ignore[attr-defined]
-    return fit_state(system.cell, new, before, system.batch_axes), residuals
+    cell: Any = system.cell
+    new, found = cell.update_with_residuals(*arguments, residuals)
+    return fit_state(cell, new, before, system.batch_axes), found
 
 
 def _plus(a: list[Any], b: list[Any] | None) -> list[Any]:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Literal
 
+from ..arrays import is_key
 from ..cell import Cell
 from ..checks import describe
-from ..layers import Layer, Recurrent
+from ..layers import BatchFirst, Layer, Recurrent
 
 
 def as_layer(cell: Any) -> Layer:
@@ -22,6 +23,10 @@ def as_layer(cell: Any) -> Layer:
         raise TypeError(
             f"cell is a {type(cell).__name__}; expected a cell or layer of jrnn, such as jrnn.LSTM(input_size, hidden_size): "
             "wrap a cell of Flax's own in FlaxCell"
+        )
+    if isinstance(cell, BatchFirst):
+        raise TypeError(
+            f"cell is {cell}; expected a layer that is time first, {cell.layer}: RNN has time_major for that"
         )
     return cell
 
@@ -56,6 +61,11 @@ def run(
     carry, ys = layer.apply(params, flip(xs, lengths) if reverse else xs, carry, lengths=lengths, key=key)
     ys = flip(ys, lengths) if reverse and keep_order else ys
     return carry, ys if time_major else jnp.moveaxis(ys, 0, -2)
+
+
+def typed(key: jax.Array) -> jax.Array:
+    """A typed key, also of the plain numbers that Flax still takes."""
+    return key if is_key(key) else jax.random.wrap_key_data(key)
 
 
 def batch_of(inputs: Any, time_major: bool) -> tuple[int, ...]:

@@ -72,9 +72,9 @@ class RNN(nn.Module):
             raise ValueError(
                 f"deterministic is given neither to RNN nor in the call; {layer} has dropout or noise: expected True or False"
             )
-        key = self.make_rng("dropout") if common.draws(layer) and not deterministic else None
+        key = common.typed(self.make_rng("dropout")) if common.draws(layer) and not deterministic else None
         if initial_carry is None and init_key is not None:
-            initial_carry = layer.initial_state(params, common.batch_of(inputs, time_major), init_key)
+            initial_carry = layer.initial_state(params, common.batch_of(inputs, time_major), common.typed(init_key))
         carry, outputs = common.run(
             layer,
             params,
@@ -175,7 +175,7 @@ def _params(module: Any, owner: JrnnCell | Layer, *, whole: bool) -> Any:
 
 def _init(module: Any, owner: JrnnCell | Layer) -> Callable[[jax.Array], Any]:
     dtype = module.param_dtype
-    return lambda key: jax.tree.map(lambda a: a if dtype is None else a.astype(dtype), owner.init(key))
+    return lambda key: jax.tree.map(lambda a: a if dtype is None else a.astype(dtype), owner.init(common.typed(key)))
 
 
 def _several(layer: Layer) -> bool:

@@ -82,7 +82,7 @@ class RNN(nnx.Module):
         """
         key = None
         if self.rngs is not None and not (self.deterministic if deterministic is None else deterministic):
-            key = rngs.dropout() if isinstance(rngs, nnx.Rngs) else self.rngs()
+            key = common.typed(rngs.dropout() if isinstance(rngs, nnx.Rngs) else self.rngs())
         carry, outputs = common.run(
             self.layer,
             self.params(),
@@ -192,7 +192,7 @@ def _graph(cell: FlaxCell) -> Any:
 
 
 def _init(owner: JrnnCell | Layer, rngs: nnx.Rngs, dtype: Any) -> Any:
-    return jax.tree.map(lambda a: a if dtype is None else a.astype(dtype), owner.init(rngs.params()))
+    return jax.tree.map(lambda a: a if dtype is None else a.astype(dtype), owner.init(common.typed(rngs.params())))
 
 
 @functools.lru_cache(maxsize=256)

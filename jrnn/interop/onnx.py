@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from ..cell import Cell
 from ..cells import GRU, LSTM, Elman, PeepholeLSTM
 from ..checks import Activation
-from ..layers import Bidirectional, Directions, Dropout, Layered, Recurrent, Residual
+from ..layers import Bidirectional, Dense, Directions, Dropout, Layered, LayerNorm, Recurrent, Residual
 from ..models import LanguageModel
 from .int8 import Int8
 from .signature import Array, Model, Signature, signature
@@ -154,26 +154,32 @@ class _Graph:
                 return new, self.add("Add", self.product(y, params.w), self.constant(params.b))
             case Dropout():
                 return (), x
+            case Dense():
+                y = self.product(x, params.w)
+                return (), self.cleared(y if params.b is None else self.add("Add", y, self.constant(params.b)))
+            case LayerNorm():
+                inputs = x, self.constant(params.g), self.constant(params.b)
+                return (), self.cleared(self.add("LayerNormalization", *inputs, axis=-1, epsilon=float(model.epsilon)))
             case Layered():
                 return self.layered(model, params, state, x)
             case Residual():
                 new, y = self.model(model.layer, params, state, x)
-                return new, self.add("Add", y, self.real(x) if self.lengths else x)
+                return new, self.add("Add", y, self.cleared(x))
             case Recurrent():
                 (new,), y = self.recurrent(model.cell, [params], [state], x, "reverse" if model.reverse else "forward")
                 return new, y
             case Bidirectional():
                 return self.bidirectional(model, params, state, x)
         raise TypeError(
-            f"{model} has no ONNX operator; expected Recurrent, Bidirectional, Layered, Residual or Dropout, or export with "
-            "jrnn.interop.stablehlo, which takes every layer"
+            f"{model} has no ONNX operator; expected Recurrent, Bidirectional, Layered, Residual, Dropout, Dense or LayerNorm, or "
+            "export with jrnn.interop.stablehlo, which takes every layer"
         )
 
     def layered(self, model: Layered, params: Any, state: Any, x: str) -> tuple[Any, str]:
         new, remaining = [], iter(zip(params, state, strict=True))
         for layer in model.layers:
-            part, x = self.model(layer, *(((), ()) if layer.stateless else next(remaining)), x)
-            if not layer.stateless:
+            part, x = self.model(layer, *(((), ()) if layer.parameterless else next(remaining)), x)
+            if not layer.parameterless:
                 new.append(part)
         return tuple(new), x
 
@@ -223,8 +229,10 @@ class _Graph:
         some = self.unsqueeze(self.add("Greater", self.lengths, self.constant(np.int32(0))), 1)
         return [self.add("Where", some, part, start) for part, start in zip(parts, before, strict=True)]
 
-    def real(self, x: str) -> str:
+    def cleared(self, x: str) -> str:
         """`x` [time, batch, features] with padded steps set to 0."""
+        if not self.lengths:
+            return x
         zero, one = self.constant(np.array(0)), self.constant(np.array(1))
         time = self.add("Gather", self.add("Shape", x), zero)
         steps = self.unsqueeze(self.add("Range", zero, time, one), 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..cell import Cell
 from ..checks import check_params
-from ..layers import Layer, Recurrent
+from ..layers import BatchFirst, Layer, Recurrent
 from ..models import LanguageModel
 from .int8 import dequantize
 
@@ -53,6 +53,8 @@ def signature(model: Model, params: Any, *, step: bool, lengths: bool) -> Signat
         raise TypeError(f"model is a {type(model).__name__}; expected a Cell, a Layer or a LanguageModel")
     if step and lengths:
         raise ValueError("lengths=True is of whole sequences, step=True takes one step: leave out one of the two")
+    if isinstance(model, BatchFirst):
+        raise TypeError(f"model is {model}; what is exported is time first: export the layer inside, model.layer")
     tokens = isinstance(model, LanguageModel)
     size = 0 if tokens else model.input_size
     if size is None:

@@ -17,7 +17,7 @@ from ..cells.elman import ElmanParams
 from ..cells.gru import GRUParams
 from ..cells.lstm import LSTMParams, ProjectedLSTMParams
 from ..checks import check_params
-from ..layers import Bidirectional, Dropout, Layer, Layered, Recurrent
+from ..layers import BatchFirst, Bidirectional, Dropout, Layer, Layered, Recurrent
 from .arrays import checked, require, template, to_jax, unsupported
 
 KINDS = (Elman, LSTM, ProjectedLSTM, GRU)
@@ -66,6 +66,7 @@ def to_state_dict(layer: Layer | Cell, params: Any, *, prefix: str = "") -> dict
 def _cells(layer: Any) -> dict[str, Cell]:
     """Each cell by the end of its names: `_l0`, `_l0_reverse`, `_l1`, ..., in the order of the layer's parameters."""
     layer = Recurrent(layer) if isinstance(layer, Cell) else layer
+    layer = layer.layer if isinstance(layer, BatchFirst) else layer
     stack = [part for part in layer.layers if not isinstance(part, Dropout)] if isinstance(layer, Layered) else [layer]
     cells = {}
     for depth, part in enumerate(stack):

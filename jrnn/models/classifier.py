@@ -4,14 +4,14 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from .. import losses
-from ..arrays import affine
-from ..checks import check_positive
-from ..layers import Layer
+from ..checks import check_key_or_legacy, check_positive
+from ..layers import Dense, Layer
+from ..layers.base import check_layer
+from ..layers.dense import dense
 from ..pooling import Pooling
-from ..segments import step_mask
+from ..segments import make_segments
 
 
 class ClassifierParams(NamedTuple):
@@ -36,6 +36,7 @@ class Classifier:
     pooling: Pooling | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        check_layer("Classifier", "layer", self.layer)
         check_positive("Classifier", classes=self.classes)
         if self.layer.output_size is None:
             raise ValueError(f"Classifier: layer is {self.layer}; expected one with an output size")
@@ -45,13 +46,13 @@ class Classifier:
         return self.classes
 
     def init(self, key: jax.Array) -> ClassifierParams:
+        check_key_or_legacy(key)
         layer, pooling, head = jax.random.split(key, 3)
         size = self.layer.output_size or 0
         return ClassifierParams(
             layer=self.layer.init(layer),
             pooling=() if self.pooling is None else self.pooling.init(pooling, size),
-            w=jax.nn.initializers.glorot_uniform()(head, (size, self.classes)),
-            b=jnp.zeros(self.classes),
+            **Dense(size, self.classes).init(head)._asdict(),
         )
 
     def apply(
@@ -64,13 +65,13 @@ class Classifier:
         key: jax.Array | None = None,
     ) -> jax.Array:
         """xs [time, *batch, ...] -> logits [*batch, classes]; `lengths`, `mask` and `key` as in `Layer.apply`."""
-        marks = {"lengths": lengths, "mask": mask}
+        mask = self._mask(xs, lengths, mask)
         if self.pooling is None:
-            _, y = self.layer.last(params.layer, xs, **marks, key=key)
+            _, y = self.layer.last(params.layer, xs, mask=mask, key=key)
         else:
-            _, ys = self.layer.apply(params.layer, xs, **marks, key=key)
-            y = self.pooling.apply(params.pooling, ys, step_mask(lengths, mask, ys.shape[:-1]))
-        return affine(y, params.w, params.b)
+            _, ys = self.layer.apply(params.layer, xs, mask=mask, key=key)
+            y = self.pooling.apply(params.pooling, ys, mask)
+        return dense(y, params.w, params.b)
 
     def loss(
         self,
@@ -83,12 +84,10 @@ class Classifier:
         key: jax.Array | None = None,
     ) -> losses.Mean:
         """Cross-entropy in nats of `labels` [*batch]; rows without real steps, which fill up a batch, do not count."""
-        logits = self.apply(params, xs, lengths=lengths, mask=mask, key=key)
-        return losses.cross_entropy(logits, labels, real_rows(lengths, mask))
+        mask = self._mask(xs, lengths, mask)
+        logits = self.apply(params, xs, mask=mask, key=key)
+        return losses.cross_entropy(logits, labels, None if mask is None else mask.any(0))
 
-
-def real_rows(lengths: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
-    """Which rows have real steps: bool [*batch]; None: all."""
-    if mask is not None:
-        return step_mask(lengths, mask, mask.shape).any(0)  # type: ignore[union-attr]
-    return None if lengths is None else lengths > 0
+    def _mask(self, xs: Any, lengths: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
+        """Which steps are real: bool [time, *batch]; None: all."""
+        return make_segments(lengths, mask, None, self.layer.time_and_batch(xs)).mask

@@ -11,7 +11,7 @@ from ..arrays import at_least_float32
 from ..cell import Cell
 from ..checks import check_positive, describe
 from ..engines import Autodiff, Checkpointed, Scan
-from ..segments import step_mask
+from ..segments import Segments, make_segments
 from ..unroll import unroll
 
 # A step has labels x labels sums and no product, so its derivative gains nothing from being gathered over time: for 127 labels,
@@ -55,12 +55,11 @@ class CRF:
         reset: jax.Array | None = None,
     ) -> jax.Array:
         """The log of the sum over all sequences of labels of exp(score): [*batch]; 0 for a row without real steps."""
-        params, logits = self._prepare(params, logits)
-        marks: dict[str, Any] = {"lengths": lengths, "mask": mask, "reset": reset}
-        state, messages = unroll(_Forward(self.labels), params, logits, **marks, engine=_ENGINE)
+        params, logits, segments = self._prepare(params, logits, lengths, mask, reset)
+        state, messages = unroll(_Forward(self.labels), params, logits, **segments._asdict(), engine=_ENGINE)
         if reset is None:
             return state.message[..., -1]
-        _, _, final = _chain(step_mask(lengths, mask, logits.shape[:-1]), reset, logits.shape[:-1])
+        _, _, final = _chain(segments, logits.shape[:-1])
         return jnp.where(final, messages[..., -1], jnp.zeros_like(messages[..., -1])).sum(0)
 
     def score(
@@ -74,25 +73,34 @@ class CRF:
         reset: jax.Array | None = None,
     ) -> jax.Array:
         """The score of `labels` [time, *batch]: [*batch]. A padded step may hold any label, and any logits."""
-        params, logits = self._prepare(params, logits)
+        params, logits, segments = self._prepare(params, logits, lengths, mask, reset)
         if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.shape != logits.shape[:-1]:
             raise ValueError(f"labels is {describe(labels)}; expected integers of shape {list(logits.shape[:-1])}")
-        real = step_mask(lengths, mask, labels.shape)
-        first, previous, final = _chain(real, reset, labels.shape)
-        real = jnp.ones_like(first) if real is None else real
-        labels = jnp.where(real, labels, jnp.zeros_like(labels))
+        first, previous, final = _chain(segments, labels.shape)
+        mask = jnp.ones_like(first) if segments.mask is None else segments.mask
+        labels = jnp.where(mask, labels, jnp.zeros_like(labels))
         before = jnp.take_along_axis(labels, previous, 0)
         parts = (
-            (real, jnp.take_along_axis(logits, labels[..., None], -1)[..., 0]),
+            (mask, jnp.take_along_axis(logits, labels[..., None], -1)[..., 0]),
             (first, params.start[labels]),
-            (real & ~first, params.transitions[before, labels]),
+            (mask & ~first, params.transitions[before, labels]),
             (final, params.end[labels]),
         )
         scores = [jnp.where(where, part, jnp.zeros_like(part)).sum(0) for where, part in parts]
         return scores[0] + scores[1] + scores[2] + scores[3]
 
-    def log_likelihood(self, params: CRFParams, logits: jax.Array, labels: jax.Array, **marks: Any) -> jax.Array:
-        """log p(labels | logits): [*batch]; `marks` are `lengths`, `mask`, `reset`."""
+    def log_likelihood(
+        self,
+        params: CRFParams,
+        logits: jax.Array,
+        labels: jax.Array,
+        *,
+        lengths: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+    ) -> jax.Array:
+        """log p(labels | logits): [*batch]."""
+        marks = make_segments(lengths, mask, reset, logits.shape[:-1])._asdict()
         return self.score(params, logits, labels, **marks) - self.log_partition(params, logits, **marks)
 
     def decode(
@@ -105,19 +113,21 @@ class CRF:
         reset: jax.Array | None = None,
     ) -> jax.Array:
         """The sequence of labels with the highest score, int32 [time, *batch] (Viterbi 1967); -1 at padded steps."""
-        params, logits = self._prepare(params, logits)
-        marks: dict[str, Any] = {"lengths": lengths, "mask": mask, "reset": reset}
+        params, logits, segments = self._prepare(params, logits, lengths, mask, reset)
+        marks: dict[str, Any] = segments._asdict()
         _, best = unroll(_Forward(self.labels, best=True), params, logits, **marks, engine=_ENGINE)
         _, path = unroll(_Back(self.labels), params, best[..., :-1], **marks, reverse=True, engine=_ENGINE)
         labels = path[..., 0].astype(jnp.int32)
-        real = step_mask(lengths, mask, labels.shape)
-        return labels if real is None else jnp.where(real, labels, -jnp.ones_like(labels))
+        return labels if segments.mask is None else jnp.where(segments.mask, labels, -jnp.ones_like(labels))
 
-    def _prepare(self, params: CRFParams, logits: jax.Array) -> tuple[CRFParams, jax.Array]:
+    def _prepare(
+        self, params: CRFParams, logits: jax.Array, lengths: Any, mask: Any, reset: Any
+    ) -> tuple[CRFParams, jax.Array, Segments]:
         if logits.shape[-1:] != (self.labels,):
             raise ValueError(f"logits is {describe(logits)}; expected {self.labels} labels in the last axis")
         dtype = jnp.result_type(at_least_float32(logits.dtype), at_least_float32(params.start.dtype))
-        return jax.tree.map(lambda a: a.astype(dtype), params), logits.astype(dtype)
+        segments = make_segments(lengths, mask, reset, logits.shape[:-1])
+        return jax.tree.map(lambda a: a.astype(dtype), params), logits.astype(dtype), segments
 
 
 class _Message(NamedTuple):
@@ -207,18 +217,17 @@ class _Back(Cell[CRFParams, _Label]):
         return state.label
 
 
-def _chain(
-    real: jax.Array | None, reset: jax.Array | None, time_and_batch: tuple[int, ...]
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _chain(segments: Segments, time_and_batch: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of each step: whether it is the first real one of its document, the real one before it, whether it is the last real one."""
     steps = lax.broadcasted_iota(jnp.int32, time_and_batch, 0)
     time = time_and_batch[0]
-    real = jnp.ones(time_and_batch, bool) if real is None else real
+    mask, reset = segments
+    mask = jnp.ones(time_and_batch, bool) if mask is None else mask
     document = jnp.zeros_like(steps) if reset is None else lax.cummax(jnp.where(reset, steps, 0 * steps), axis=0)
-    seen = lax.cummax(jnp.where(real, steps, -jnp.ones_like(steps)), axis=0)
+    seen = lax.cummax(jnp.where(mask, steps, -jnp.ones_like(steps)), axis=0)
     previous = jnp.concatenate([-jnp.ones_like(seen[:1]), seen[:-1]])
-    first = real & (previous < document)
-    ahead = lax.cummin(jnp.where(real, steps, time * jnp.ones_like(steps)), axis=0, reverse=True)
+    first = mask & (previous < document)
+    ahead = lax.cummin(jnp.where(mask, steps, time * jnp.ones_like(steps)), axis=0, reverse=True)
     following = jnp.concatenate([ahead[1:], time * jnp.ones_like(ahead[:1])])
-    final = real & jnp.take_along_axis(jnp.concatenate([first, jnp.ones_like(first[:1])]), following, 0)
+    final = mask & jnp.take_along_axis(jnp.concatenate([first, jnp.ones_like(first[:1])]), following, 0)
     return first, jnp.maximum(previous, 0), final

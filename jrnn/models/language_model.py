@@ -4,12 +4,12 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from ..arrays import affine
-from ..checks import check_positive
-from ..embeddings import lookup
-from ..layers import Layer
+from ..checks import check_key_or_legacy, check_positive
+from ..layers import Dense, Embedding, Layer
+from ..layers.base import check_layer
+from ..layers.dense import dense
+from ..layers.embedding import lookup
 
 
 class LanguageModelParams(NamedTuple):
@@ -32,6 +32,7 @@ class LanguageModel:
     layer: Layer
 
     def __post_init__(self) -> None:
+        check_layer("LanguageModel", "layer", self.layer)
         check_positive("LanguageModel", vocabulary_size=self.vocabulary_size)
         if self.layer.input_size is None or self.layer.output_size is None:
             raise ValueError(f"LanguageModel: layer is {self.layer}; expected one with an input and an output size")
@@ -41,13 +42,12 @@ class LanguageModel:
         return self.vocabulary_size
 
     def init(self, key: jax.Array) -> LanguageModelParams:
+        check_key_or_legacy(key)
         embed, layer, head = jax.random.split(key, 3)
-        inputs, outputs = self.layer.input_size or 0, self.layer.output_size or 0
         return LanguageModelParams(
-            embedding=jax.random.normal(embed, (self.vocabulary_size, inputs)) / inputs**0.5,
+            embedding=Embedding(self.vocabulary_size, self.layer.input_size or 0).init(embed).vectors,
             layer=self.layer.init(layer),
-            w=jax.nn.initializers.glorot_uniform()(head, (outputs, self.vocabulary_size)),
-            b=jnp.zeros(self.vocabulary_size),
+            **Dense(self.layer.output_size or 0, self.vocabulary_size).init(head)._asdict(),
         )
 
     def initial_state(
@@ -70,11 +70,11 @@ class LanguageModel:
         xs = lookup(params.embedding, tokens)
         marks = {"lengths": lengths, "mask": mask, "reset": reset}
         state, ys = self.layer.apply(params.layer, xs, state, **marks, key=key)
-        return state, affine(ys, params.w, params.b)
+        return state, dense(ys, params.w, params.b)
 
     def step(
         self, params: LanguageModelParams, state: Any, token: jax.Array, *, key: jax.Array | None = None
     ) -> tuple[Any, jax.Array]:
         """token [*batch] -> (new state, logits [*batch, vocabulary])."""
         state, y = self.layer.step(params.layer, state, lookup(params.embedding, token), key=key)
-        return state, affine(y, params.w, params.b)
+        return state, dense(y, params.w, params.b)

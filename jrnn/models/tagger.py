@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from .. import losses
-from ..arrays import affine
-from ..checks import check_positive
-from ..layers import Layer
-from ..segments import step_mask
+from ..checks import check_key_or_legacy, check_positive
+from ..layers import Dense, Layer
+from ..layers.base import check_layer, check_switches
+from ..layers.dense import dense
+from ..segments import make_segments
 from .crf import CRF
 
 
@@ -35,7 +36,9 @@ class Tagger:
     crf: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        check_layer("Tagger", "layer", self.layer)
         check_positive("Tagger", labels=self.labels)
+        check_switches("Tagger", crf=self.crf)
         if self.layer.output_size is None:
             raise ValueError(f"Tagger: layer is {self.layer}; expected one with an output size")
 
@@ -44,12 +47,11 @@ class Tagger:
         return self.labels
 
     def init(self, key: jax.Array) -> TaggerParams:
+        check_key_or_legacy(key)
         layer, head, crf = jax.random.split(key, 3)
-        size = self.layer.output_size or 0
         return TaggerParams(
             layer=self.layer.init(layer),
-            w=jax.nn.initializers.glorot_uniform()(head, (size, self.labels)),
-            b=jnp.zeros(self.labels),
+            **Dense(self.layer.output_size or 0, self.labels).init(head)._asdict(),
             crf=CRF(self.labels).init(crf) if self.crf else (),
         )
 
@@ -65,7 +67,7 @@ class Tagger:
     ) -> jax.Array:
         """xs [time, *batch, ...] -> logits [time, *batch, labels]; the marks and `key` as in `Layer.apply`."""
         _, ys = self.layer.apply(params.layer, xs, lengths=lengths, mask=mask, reset=reset, key=key)
-        return affine(ys, params.w, params.b)
+        return dense(ys, params.w, params.b)
 
     def loss(
         self,
@@ -79,13 +81,12 @@ class Tagger:
         key: jax.Array | None = None,
     ) -> losses.Mean:
         """Nats of `labels` [time, *batch] per real step; a padded step may hold any label."""
-        marks = {"lengths": lengths, "mask": mask, "reset": reset}
-        logits = self.apply(params, xs, **marks, key=key)
-        real = step_mask(lengths, mask, labels.shape)
+        segments = make_segments(lengths, mask, reset, self.layer.time_and_batch(xs))
+        logits = self.apply(params, xs, **segments._asdict(), key=key)
         if not self.crf:
-            return losses.cross_entropy(logits, labels, real)
-        likelihood = CRF(self.labels).log_likelihood(params.crf, logits, labels, **marks)
-        count = labels.size if real is None else real.sum()
+            return losses.cross_entropy(logits, labels, segments.mask)
+        likelihood = CRF(self.labels).log_likelihood(params.crf, logits, labels, **segments._asdict())
+        count = labels.size if segments.mask is None else segments.mask.sum()
         return losses.Mean(total=-likelihood.sum(), weight=jnp.asarray(count, likelihood.dtype))
 
     def decode(
@@ -98,10 +99,9 @@ class Tagger:
         reset: jax.Array | None = None,
     ) -> jax.Array:
         """The most likely labels, int32 [time, *batch]; -1, which is no label, at padded steps."""
-        marks = {"lengths": lengths, "mask": mask, "reset": reset}
-        logits = self.apply(params, xs, **marks)
+        segments = make_segments(lengths, mask, reset, self.layer.time_and_batch(xs))
+        logits = self.apply(params, xs, **segments._asdict())
         if self.crf:
-            return CRF(self.labels).decode(params.crf, logits, **marks)
+            return CRF(self.labels).decode(params.crf, logits, **segments._asdict())
         best = logits.argmax(-1).astype(jnp.int32)
-        real = step_mask(lengths, mask, best.shape)
-        return best if real is None else jnp.where(real, best, -jnp.ones_like(best))
+        return best if segments.mask is None else jnp.where(segments.mask, best, -jnp.ones_like(best))

@@ -8,24 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .arrays import select
-from .checks import check_params, check_positive, check_tokens, describe
-from .layers import Layer
-from .segments import step_mask
-
-
-class _Lookup(Layer):
-    """A layer without state that looks each step up on its own."""
-
-    input_size = None
-
-    def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> tuple[()]:
-        return ()
-
-    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
-        real = step_mask(lengths, mask, xs.shape)
-        ys = self.step(params, (), xs if real is None else jnp.where(real, xs, jnp.zeros_like(xs)), key=key)[1]
-        return (), ys if real is None else select(real, ys, jnp.zeros_like(ys))
+from ..checks import check_key_or_legacy, check_params, check_positive, check_tokens, describe
+from ..segments import Segments
+from .base import Layer, check_layer, check_switches, is_pointwise, split_key
+from .pointwise import Pointwise
 
 
 class EmbeddingParams(NamedTuple):
@@ -34,7 +20,7 @@ class EmbeddingParams(NamedTuple):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Embedding(_Lookup):
+class Embedding(Pointwise):
     """A vector for each token, learned: tokens [time, *batch] -> [time, *batch, size].
 
     The vectors start as N(0, 1) / sqrt(size), so that their norm is about 1; `pretrained` puts known ones in their place. With
@@ -45,30 +31,38 @@ class Embedding(_Lookup):
     size: int
     frozen: bool = dataclasses.field(default=False, kw_only=True)
 
+    input_size = None
+
     def __post_init__(self) -> None:
         check_positive("Embedding", vocabulary_size=self.vocabulary_size, size=self.size)
+        check_switches("Embedding", frozen=self.frozen)
 
     @property
     def output_size(self) -> int:
         return self.size
 
     def init(self, key: jax.Array) -> EmbeddingParams:
+        check_key_or_legacy(key)
         return EmbeddingParams(jax.random.normal(key, (self.vocabulary_size, self.size)) / self.size**0.5)
 
-    def step(self, params, state, x, *, key=None):
+    def time_and_batch(self, xs):
+        return jnp.shape(xs)
+
+    def map(self, params, x, name):
         check_params(self, params)
-        return (), lookup(jax.lax.stop_gradient(params.vectors) if self.frozen else params.vectors, x)
+        return lookup(jax.lax.stop_gradient(params.vectors) if self.frozen else params.vectors, x)
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class OneHot(_Lookup):
+class OneHot(Pointwise):
     """A one at the token's place and zeros elsewhere: tokens [time, *batch] -> [time, *batch, vocabulary_size]; no parameters."""
 
     vocabulary_size: int
     dtype: str = dataclasses.field(default="float32", kw_only=True)
 
-    stateless = True
+    input_size = None
+    parameterless = True
 
     def __post_init__(self) -> None:
         check_positive("OneHot", vocabulary_size=self.vocabulary_size)
@@ -81,8 +75,11 @@ class OneHot(_Lookup):
     def init(self, key: jax.Array) -> tuple[()]:
         return ()
 
-    def step(self, params, state, x, *, key=None):
-        return (), jax.nn.one_hot(check_tokens(x, self.vocabulary_size), self.vocabulary_size, dtype=self.dtype)
+    def time_and_batch(self, xs):
+        return jnp.shape(xs)
+
+    def map(self, params, x, name):
+        return jax.nn.one_hot(check_tokens(x, self.vocabulary_size), self.vocabulary_size, dtype=self.dtype)
 
 
 class Spelled(NamedTuple):
@@ -112,42 +109,55 @@ class WordsAndCharacters(Layer):
 
     input_size = None
 
+    def __post_init__(self) -> None:
+        check_layer("WordsAndCharacters", "words", self.words)
+        check_layer("WordsAndCharacters", "characters", self.characters)
+
     @property
     def output_size(self) -> int:
         return (self.words.output_size or 0) + (self.characters.output_size or 0)
 
+    @property
+    def pointwise(self) -> bool:
+        return is_pointwise(self.words)
+
     def init(self, key: jax.Array) -> SpelledParams:
+        check_key_or_legacy(key)
         words, characters = jax.random.split(key)
         return SpelledParams(words=self.words.init(words), characters=self.characters.init(characters))
 
     def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> Any:
         return self.words.initial_state(params.words, batch, key)
 
-    def apply(self, params, xs, state=None, *, lengths=None, mask=None, reset=None, key=None):
-        spelled = self._check(params, xs)
-        real = step_mask(lengths, mask, spelled.words.shape)
-        keys = (None, None) if key is None else jax.random.split(key)
-        state, words = self.words.apply(
-            params.words, spelled.words, state, lengths=lengths, mask=mask, reset=reset, key=keys[0]
-        )
-        return state, jnp.concatenate([words, self._spell(params, spelled.characters, real, keys[1])], -1)
+    def time_and_batch(self, xs):
+        return self.words.time_and_batch(self._spelled(xs).words)
+
+    def run(self, params, xs, state, segments, key):
+        spelled = self._checked(params, xs)
+        of_words, of_characters = split_key(key, 2)
+        state, words = self.words.run(params.words, spelled.words, state, segments, of_words)
+        spelling = self._spelling(params, spelled.characters, segments.mask, of_characters)
+        return state, jnp.concatenate([words, spelling], -1)
 
     def step(self, params, state, x, *, key=None):
-        spelled = self._check(params, x)
-        keys = (None, None) if key is None else jax.random.split(key)
-        state, words = self.words.step(params.words, state, spelled.words, key=keys[0])
-        return state, jnp.concatenate([words, self._spell(params, spelled.characters, None, keys[1])], -1)
+        spelled = self._checked(params, x)
+        of_words, of_characters = split_key(key, 2)
+        state, words = self.words.step(params.words, state, spelled.words, key=of_words)
+        return state, jnp.concatenate([words, self._spelling(params, spelled.characters, None, of_characters)], -1)
 
-    def _spell(self, params: SpelledParams, characters: jax.Array, real: jax.Array | None, key: Any) -> jax.Array:
+    def _spelling(self, params: SpelledParams, characters: jax.Array, mask: jax.Array | None, key: Any) -> jax.Array:
         letters = jnp.moveaxis(jnp.asarray(characters), -1, 0)
-        mask = letters != 0 if real is None else (letters != 0) & jnp.broadcast_to(real, letters.shape)
-        return self.characters.last(params.characters, letters, mask=mask, key=key)[1]
+        real = letters != 0 if mask is None else (letters != 0) & jnp.broadcast_to(mask, letters.shape)
+        return self.characters.run_last(params.characters, letters, None, Segments(real, None), key)[1]
 
-    def _check(self, params: Any, xs: Any) -> Spelled:
+    def _checked(self, params: Any, xs: Any) -> Spelled:
         if not isinstance(params, SpelledParams):
             raise TypeError(
                 f"params is a {type(params).__name__}; {type(self).__name__} expects SpelledParams, from init(key)"
             )
+        return self._spelled(xs)
+
+    def _spelled(self, xs: Any) -> Spelled:
         if not isinstance(xs, Spelled):
             raise TypeError(
                 f"xs is {describe(xs)}; {type(self).__name__} expects Spelled(words [time, *batch], "
