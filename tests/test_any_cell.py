@@ -247,8 +247,10 @@ def differentiated(run, params, xs):
     return jax.value_and_grad(loss, (0, 1))(params, xs)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [(name, "default") for name in CELLS] + [(name, way) for name in ("spiking", "leaking", "indexed") for way in WAYS],
+)
 def test_a_cell_of_any_kind_has_the_derivatives_of_a_loop(name, way):
     model = CELLS[name]
     params, xs = model.init(None), normal(3, TIME, ROWS, INPUT)
