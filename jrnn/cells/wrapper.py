@@ -60,10 +60,7 @@ def split_each(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def chosen_each(keys: jax.Array, share: float, index: int, shape: tuple[int, ...]) -> jax.Array:
-    """For each row's key a mask of `shape` beyond the batch axes, True for a share of the entries;
-
-    Another for each `index`.
-    """
+    """A mask of `shape`, drawn from each row's key and `index`: True for a share of the entries."""
     features = shape[keys.ndim :]
     draw = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, index), share, features))
     return draw(keys.reshape(-1)).reshape((*keys.shape, *features))

@@ -121,10 +121,7 @@ def _read_by_last_axis(equations: list[Any], among: list[Any]) -> set[Any]:
 
 
 def _transposed(a: jax.Array) -> jax.Array:
-    """With the last two axes swapped, behind a barrier,
-
-    Or the compiler would put the transposition back into the product.
-    """
+    """The last two axes swapped; without the barrier the compiler would put the transposition back into the product."""
     return lax.optimization_barrier(a.swapaxes(-1, -2))
 
 
