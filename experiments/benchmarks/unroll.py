@@ -1,6 +1,6 @@
 """Times of `jrnn.unroll` beside those of other libraries: full layers, forward and training, same weights, interleaved.
 
-Every peer's outputs and gradients are compared with a float64 reference before it is timed. `--quick` takes about five
+Every peer's outputs and gradients are compared with a float64 reference before it is timed. `--quick` takes about two
 minutes on two cores, the whole grid hours; a killed run goes on by --resume. Writes result.json, grid.md and grid.png.
 """
 
