@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from cases import CELLS, cast, key, normal, random_inputs, random_params, run, same
 from cases import step as step_
-from laws import weighted
+from jax.sharding import PartitionSpec as P
+from laws import in_loops, weighted
 from test_any_cell import Attending, attended
 
 import jrnn
@@ -75,6 +76,22 @@ def test_a_learned_state_starts_as_the_cells_own_and_leaves_the_rest():
     same(cell.initial_state(params, (2,)), cell.cell.initial_state(params.cell, (2,)), 0)
     noisy = cell.initial_state(params, (2,), key(3))
     same(noisy, cell.cell.initial_state(params.cell, (2,), key(3)), 0)
+
+
+def test_the_gradient_of_a_learned_state_over_devices():
+    """Rows on two devices, some of them starting anew; no sum over devices in a loop."""
+    cell = jrnn.LearnedState(jrnn.LSTM(3, 4))
+    params, xs, _ = given(cell, rows=4)
+    reset = jnp.zeros((6, 4), bool).at[2, 1].set(True).at[4, 3].set(True)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def gradient(params, xs, reset):
+        return jax.grad(lambda p: jnp.sum(run(cell, p, xs, reset=reset)[1] ** 2))(params)
+
+    sharded = jax.shard_map(gradient, mesh=mesh, in_specs=(P(), P(None, "data"), P(None, "data")), out_specs=P())
+    compiled = jax.jit(sharded).lower(params, xs, reset).compile()
+    same(compiled(params, xs, reset), gradient(params, xs, reset))
+    assert not [line for line in in_loops(compiled.as_text()) if "all-reduce" in line]
 
 
 # Noise
