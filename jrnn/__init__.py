@@ -1,4 +1,21 @@
-"""jrnn: recurrent networks as pure functions in JAX."""
+"""jrnn: recurrent networks as pure functions in JAX.
+
+A cell is a small pure function of one time step, in four pieces (`Cell`); `unroll` runs it over a sequence; layers (`Recurrent`,
+`Bidirectional`, `Layered`, `rnn`) go from sequence to sequence. Parameters and states are named tuples of arrays, so `jax.grad`,
+`jax.vmap`, `jax.jit` and `jax.shard_map` do the rest.
+
+An engine says how the states of an unroll are found and how they are differentiated. All give the same numbers:
+
+- `Scan()`, the default, runs a loop over time. Most of a step does not depend on the state: `project` and `readout` run for
+  all times at once, outside the loop. Its derivative is `LinearSolve()`: the tangents of the states obey a linear recurrence.
+  Solved step by step from the end, that is back-propagation through time; the gradients of the weights follow by one large
+  product for each.
+- `Scan(gradient=LinearSolve(save="states"))` keeps the states alone between the passes, and makes the rest again.
+- `Scan(gradient=Checkpointed())` keeps a state now and then, for the longest sequences.
+- `Scan(gradient=Autodiff())` is a plain `jax.lax.scan`: slower, and what the others are checked against.
+
+`jrnn.engines` says how they are built, and how another is.
+"""
 
 from . import initializers as initializers
 from . import pooling as pooling

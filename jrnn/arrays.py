@@ -24,10 +24,7 @@ def add_bias(x: jax.Array, b: jax.Array | None) -> jax.Array:
 
 
 def select(condition: jax.Array, yes: Any, no: Any) -> Any:
-    """Leaf by leaf `where`, with `condition` [*batch] against leaves [*batch, ...];
-
-    It selects, so NaN does not leak.
-    """
+    """Leaf by leaf `where`, `condition` [*batch] against leaves [*batch, ...]: NaN in what is not selected does not leak."""
 
     def one(a: jax.Array, b: jax.Array) -> jax.Array:
         rank = max(a.ndim, b.ndim)

@@ -73,10 +73,7 @@ class Cell(abc.ABC, Generic[P, S]):
 
     @abc.abstractmethod
     def initial_state(self, params: P, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> S:
-        """The state before the first step, [*batch, ...] in the parameters' dtype;
-
-        `key` drives noise, where a cell has it.
-        """
+        """The state before the first step, [*batch, ...], in the parameters' dtype; `key` is for noise, if any."""
 
     @abc.abstractmethod
     def project(self, params: P, x: jax.Array) -> Any:

@@ -1,6 +1,6 @@
-"""Meshes with explicit axes, `jax.make_mesh`'s default: the compiler divides what is inside a call,
+"""Meshes with explicit axes, `jax.make_mesh`'s default.
 
-Its results are placed explicitly.
+Inside a call the compiler divides the work; its results are placed explicitly.
 """
 
 import contextlib

@@ -244,16 +244,19 @@ def differentiated(run, params, xs):
             and [a for a in jax.tree.leaves((final, ys)) if jnp.issubdtype(a.dtype, jnp.inexact)]
         )
 
-    return jax.value_and_grad(loss, (0, 1))(params, xs)
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, xs)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [(name, "default") for name in CELLS] + [(name, way) for name in ("spiking", "leaking", "indexed") for way in WAYS],
+)
 def test_a_cell_of_any_kind_has_the_derivatives_of_a_loop(name, way):
     model = CELLS[name]
     params, xs = model.init(None), normal(3, TIME, ROWS, INPUT)
     engine = Scan(gradient=WAYS[way])
-    same(jrnn.unroll(model, params, xs, engine=engine), by_hand(model, params, xs))
+    unroll = jax.jit(functools.partial(jrnn.unroll, model, engine=engine))
+    same(unroll(params, xs), jax.jit(functools.partial(by_hand, model))(params, xs))
     got = differentiated(functools.partial(jrnn.unroll, model, engine=engine), params, xs)
     same(got, differentiated(functools.partial(by_hand, model), params, xs))
 
@@ -411,14 +414,16 @@ def test_complex_states(model, way):
             return weighted((final.h.real, final.h.imag, ys))
 
         given = params, xs, start
-        slopes = jax.grad(loss)(given, Autodiff())
+        gradient = jax.jit(jax.grad(loss), static_argnums=1)
+        slopes = gradient(given, Autodiff())
         assert all(jnp.any(a != 0) for a in jax.tree.leaves(slopes))
-        same(jax.grad(loss)(given, WAYS[way]), slopes, 1e-12)
+        same(gradient(given, WAYS[way]), slopes, 1e-12)
 
-        def directional(gradient):
-            return jax.jvp(lambda g: jax.grad(loss)(g, gradient), (given,), (given,))
+        @functools.partial(jax.jit, static_argnums=0)
+        def directional(way, given):
+            return jax.jvp(lambda g: jax.grad(loss)(g, way), (given,), (given,))
 
-        same(directional(WAYS[way]), directional(Autodiff()), 1e-11)
+        same(directional(WAYS[way], given), directional(Autodiff(), given), 1e-11)
 
 
 def test_complex64_states_in_float32():
@@ -584,12 +589,12 @@ def test_a_context_is_seen_at_every_step_and_has_a_gradient(way):
         return weighted((state, jnp.stack(ys)))
 
     given = params, context.memory, xs
-    for some in (marks, {}):
-        got, want = (
-            jax.value_and_grad(loss, (0, 1, 2))(*given, gradient, some) for gradient in (WAYS[way], Autodiff())
-        )
-        same(got, want)
-    same(got, jax.value_and_grad(looped, (0, 1, 2))(*given))
+
+    def gradients(way, some):
+        return jax.jit(jax.value_and_grad(lambda *a: loss(*a, way, some), (0, 1, 2)))(*given)
+
+    same(gradients(WAYS[way], marks), gradients(Autodiff(), marks))
+    same(gradients(WAYS[way], {}), jax.jit(jax.value_and_grad(looped, (0, 1, 2)))(*given))
 
 
 def test_a_context_under_vmap_and_in_chunks():
@@ -703,5 +708,5 @@ def test_keys_of_any_implementation_anywhere_in_a_state(implementation, way):
         final, ys = jrnn.unroll(model, params, xs, state, engine=Scan(gradient=way), **marks)
         return weighted((final.h, ys)), jax.random.key_data(final.keys["noise"])
 
-    got = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, xs, way)
-    same(got, jax.value_and_grad(loss, (0, 1), has_aux=True)(params, xs, Autodiff()))
+    gradient = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True), static_argnums=2)
+    same(gradient(params, xs, way), gradient(params, xs, Autodiff()))

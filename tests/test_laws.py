@@ -10,15 +10,23 @@ from jax.test_util import check_grads
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Every law for these: a gated cell, one with products inside its update, one with noise and steps of its own length, a wrapper with
-# keys; a layer of each sort. The others go through a few laws here, their derivatives through test_gradient, their values through the
-# oracles of NumPy and PyTorch.
-OF_A_KIND = {
-    name: ALL[name]
-    for name in (
-        "lstm", "gru-before", "ctrnn-everything", "zoneout", "checkpointed", "reverse", "bidirectional-one-loop", "layered", "residual",
-        "dropout-variational", "rnn-gru-both-ways", "dense",
-    )
-}  # fmt: skip
+# keys; a layer of each sort. The others go through a few laws here, their derivatives through test_gradient, their values
+# through the oracles of NumPy and PyTorch.
+KINDS = (
+    "lstm",
+    "gru-before",
+    "ctrnn-everything",
+    "zoneout",
+    "checkpointed",
+    "reverse",
+    "bidirectional-one-loop",
+    "layered",
+    "residual",
+    "dropout-variational",
+    "rnn-gru-both-ways",
+    "dense",
+)
+OF_A_KIND = {name: ALL[name] for name in KINDS}
 DIFFERENTIATED = ("lstm", "ctrnn-everything", "zoneout", "checkpointed", "layered")
 FEW = (laws.compiled_is_eager, laws.models_are_plain_values, laws.dtypes_are_kept, laws.padding_is_absent)
 

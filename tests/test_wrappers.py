@@ -158,10 +158,7 @@ def masks_of_dropout(cell, params, state):
 
 @pytest.mark.parametrize("per_step", [False, True])
 def test_recurrent_dropout_is_a_mask_on_what_the_past_says(per_step):
-    """Against a loop in NumPy with the masks that the cell draws;
-
-    A mask is 0 or 1 / (1 - rate), a row's own, the same or new at each step.
-    """
+    """A loop in NumPy with the masks that the cell draws: 0 or 1 / (1 - rate), a row's own, the same or new at each step."""
     cell = jrnn.RecurrentDropout(INSIDE, 0.5, per_step=per_step)
     params, xs, state = given(cell)
     w_x, w_h, b = (np.asarray(a) for a in params)

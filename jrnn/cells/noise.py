@@ -32,9 +32,9 @@ def normal_each(keys: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> ja
 
 
 def chosen_each(keys: jax.Array, share: float, index: int, shape: tuple[int, ...]) -> jax.Array:
-    """For each row's key a mask of `shape` beyond the batch axes, True for a share of the entries.
+    """A mask of `shape`, drawn from each row's key and `index`: True for a share of the entries.
 
-    Another for each `index`; the same with `jax_enable_x64` and without.
+    It is the same with `jax_enable_x64` and without.
     """
     features = shape[keys.ndim :]
     draw = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, index), np.float32(share), features))

@@ -113,10 +113,7 @@ class Bidiagonal(Operator):
         return jax.jvp(some, ([values[i] for i in there],), ([b[i] for i in there],))[1]
 
     def _given_values(self, linear: LinearSystem) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-        """The leaves with a derivative of parameters, inputs and initial state,
-
-        And the function that puts others in their place.
-        """
+        """The leaves of parameters, inputs and initial state that have a derivative, and the way back."""
         leaves, structure = jax.tree.flatten(_given(linear.system)[:3])
         places = [i for i, leaf in enumerate(leaves) if is_differentiable(leaf)]
 

@@ -11,13 +11,13 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
-from ..arrays import cast_like, differentiable, halves_to_float32, is_half, select
+from ..arrays import cast_like, differentiable, is_half, select
 from ..cell import Bound
 from ..checks import check_positive
 from ..xla import on
 from ..xla.choices import Choice, Sizes, choose
 from ..xla.gates import late_gates
-from ..xla.loops import loop, made_once
+from ..xla.loops import loop, made_once, stackable
 from ..xla.products import sums_in_float32
 from .gradient import Autodiff, Gradient
 from .implicit import Found, implicit
@@ -117,7 +117,7 @@ def _find(gates: bool, unroll: int, system: System) -> Found:
     project = jax.vmap(functools.partial(system.cell.project, system.params))
     steps = Steps(_named(sums_in_float32(project, system.xs), "gates"), system.mask, system.restart)
     states, r, residuals = _loop(system, steps, unroll)[1]
-    states = cast_like(_named(halves_to_float32(states), "states"), states)  # stacked as float32 by the loop
+    states = cast_like(_named(stackable(states), "states"), states)  # stacked as float32 by the loop
     return Found(states, steps, *_named((r, residuals), "gates")) if gates else Found(states, steps)
 
 
@@ -128,7 +128,7 @@ def _loop(system: System, steps: Steps, unroll: int, read: Callable[[Any], Any] 
         before, z = system.before(state, now), read(now.z)
         r = system.cell.recur(system.params, before)
         new, residuals = updated(system, before, z, r)
-        new = made_once(new if now.mask is None else select(now.mask, new, before))
+        new = made_once(new if now.mask is None else select(now.mask, new, before), on_any_backend=True)
         return new, (new, r, residuals)
 
     options: Any = {"reverse": system.reverse, "unroll": unroll, "differentiable": True}

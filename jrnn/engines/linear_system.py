@@ -81,10 +81,7 @@ class LinearSystem:
         return from_past, jax.jvp(functools.partial(self._update, at), point, (ds, dz, dr))[1]
 
     def contributions(self, params: Any, xs: Any, initial: Any) -> Unknowns:
-        """What is linearised in parameters, inputs and initial state: z, r and the new states at all times,
-
-        All states given.
-        """
+        """z, r and the new states at all times, given the states: linearised in these three, what they contribute."""
         system = dataclasses.replace(self.system, params=params, xs=xs, initial=initial)
         moves_states = self.moves_states
 

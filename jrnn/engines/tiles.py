@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..arrays import cast_like, halves_to_float32
+from ..arrays import cast_like
+from ..xla.loops import stackable
 from .system import System
 
 
@@ -30,7 +31,7 @@ def tiled(run: Callable[[System], tuple[Any, Any]], system: System, tile: int | 
 
     def one(state: Any, sequence: Any) -> tuple[Any, Any]:
         state, states = run(part(state, sequence))
-        return state, halves_to_float32(states)  # see xla.loops: 16-bit stacks
+        return state, stackable(states)
 
     def tiles(state: Any) -> tuple[Any, Any]:
         parts = jax.tree.map(lambda a: a[:whole].reshape(whole // tile, tile, *a.shape[1:]), sequence)

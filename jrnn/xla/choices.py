@@ -43,8 +43,5 @@ def choose(sizes: Sizes, tile: int | None, save: str | None) -> Choice:
 
 
 def dividing(time: int, most: int) -> int:
-    """How many steps to take at once, at most `most`: rather a little fewer than a shorter rest,
-
-    Which is compiled apart.
-    """
+    """How many steps to take at once, at most `most`: rather a few less than a shorter rest, which is compiled apart."""
     return next((steps for steps in range(most, most // 2, -1) if time % steps == 0), most)
