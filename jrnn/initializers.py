@@ -1,10 +1,10 @@
 """Recurrent initialisers: functions from parameters to parameters, so each works on every cell.
 
-`initializer(key, cell, params, ...)` or, where nothing is random, `initializer(cell, params, ...)`. Which weights
-multiply the past a cell says itself (`cell.recurrent`), one block per gate along the last axis in the order of
-`cell.gates`; so are `w_x`, from the input, and `b`. Matrices of other names (a projection, an output layer) are treated
-as ordinary dense weights. What a function does not name it leaves alone. On a wrapper such as `LearnedState` they act
-on the parameters of the cell inside.
+`initializer(key, cell, params, ...)` or, where nothing is random, `initializer(cell, params, ...)`. A cell names its
+recurrent weights itself (`cell.recurrent`). They have one block per gate along the last axis, in the order of
+`cell.gates`, and so have `w_x`, the weights of the input, and `b`. Matrices of other names (a projection, an output
+layer) are ordinary dense weights. What a function does not name it leaves alone. On a wrapper such as `LearnedState` it
+acts on the parameters of the cell inside.
 
     cell = jrnn.LSTM(input_size=8, hidden_size=64)
     params = jrnn.initializers.chrono(key, cell, cell.init(key), longest=400)
@@ -21,15 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from .arrays import at_least_float32
-from .cell import Cell
-from .checks import check_key_or_legacy
+from .cell import Cell, check_cell
+from .checks import check_key_or_legacy, describe
 
 P = TypeVar("P", bound=Any)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _inside(initializer: F) -> F:
-    """The initialiser, on the parameters of the cell inside where `params` holds those of a wrapper."""
+    """The initialiser, on the innermost cell and its parameters where `cell` is a wrapper."""
     signature = inspect.signature(initializer)
 
     @functools.wraps(initializer)
@@ -38,10 +38,15 @@ def _inside(initializer: F) -> F:
         cell, params = given["cell"], given["params"]
         if "key" in given:
             check_key_or_legacy(given["key"])
-        if cell.inner_params is None:
+        check_cell(cell)
+        inner = getattr(cell, "cell", None)
+        if not isinstance(inner, Cell):
             return initializer(*arguments, **options)
-        inner = initialize(**given | {"cell": cell.cell, "params": getattr(params, cell.inner_params)})
-        return params._replace(**{cell.inner_params: inner})
+        name = cell.inner_params
+        if name is None:
+            return initialize(**given | {"cell": inner})
+        changed = initialize(**given | {"cell": inner, "params": _parameter(cell, params, name)})
+        return params._replace(**{name: changed})
 
     return initialize  # type: ignore[return-value]
 
@@ -67,7 +72,7 @@ def uniform(key: jax.Array, cell: Cell, params: P, scale: float | None = None) -
 @_inside
 def glorot(key: jax.Array, cell: Cell, params: P) -> P:
     """Every matrix that is not recurrent uniform in ±sqrt(6 / (in + out)), gate by gate (Glorot & Bengio 2010)."""
-    names = [name for name, w in params._asdict().items() if name not in cell.recurrent and np.ndim(w) == 2]
+    names = [name for name, w in params._asdict().items() if name not in cell.recurrent and getattr(w, "ndim", 0) == 2]
     draw = jax.nn.initializers.glorot_uniform()
     for name, k in zip(names, jax.random.split(key, max(len(names), 1)), strict=False):
         gates = len(cell.gates) if name.startswith("w_x") else 1
@@ -79,7 +84,7 @@ def glorot(key: jax.Array, cell: Cell, params: P) -> P:
 def orthogonal(key: jax.Array, cell: Cell, params: P, scale: float = 1.0) -> P:
     """Each gate's block of the recurrent weights orthogonal times `scale` (Saxe, McClelland & Ganguli 2014)."""
     draw = jax.nn.initializers.orthogonal(scale)
-    names = _recurrent(cell)
+    names = _recurrent(cell, params)
     keys = [key] if len(names) == 1 else jax.random.split(key, len(names))
     drawn = {name: _per_gate(k, len(cell.gates), getattr(params, name), draw) for name, k in zip(names, keys)}
     return params._replace(**drawn)
@@ -91,7 +96,7 @@ def identity(cell: Cell, params: P, scale: float = 1.0) -> P:
 
     On a ReLU Elman cell it is the IRNN (Le et al. 2015).
     """
-    for name in _recurrent(cell):
+    for name in _recurrent(cell, params):
         w = getattr(params, name)
         rows, columns = w.shape
         if columns != rows * len(cell.gates):
@@ -131,7 +136,7 @@ def spectral_radius(cell: Cell, params: P, radius: float) -> P:
 
     Not under jit: NumPy's eigenvalues.
     """
-    for name in _recurrent(cell):
+    for name in _recurrent(cell, params):
         w = getattr(params, name)
         blocks = np.split(np.asarray(w, np.float64), len(cell.gates), -1)
         if blocks[0].shape[0] != blocks[0].shape[1]:
@@ -146,15 +151,34 @@ def spectral_radius(cell: Cell, params: P, radius: float) -> P:
     return params
 
 
-def _recurrent(cell: Cell) -> tuple[str, ...]:
-    """The names of the recurrent weights."""
+def _parameter(cell: Cell, params: Any, name: str) -> Any:
+    """The parameter of that name, which the cell says it has."""
+    if not hasattr(params, name):
+        fields = getattr(params, "_fields", ())
+        has = f" with {', '.join(fields)}" if fields else ""
+        raise TypeError(
+            f"params is a {type(params).__name__}{has}; {cell} has a {name}: expected those of its init(key)"
+        )
+    return getattr(params, name)
+
+
+def _recurrent(cell: Cell, params: Any) -> tuple[str, ...]:
+    """The names of the recurrent weights, which are matrices."""
     if not cell.recurrent:
         raise ValueError(f"{cell} has no recurrent weights; expected a cell with some, such as LSTM or Elman")
+    for name in cell.recurrent:
+        w = _parameter(cell, params, name)
+        if np.ndim(w) != 2:
+            raise ValueError(
+                f"{name} of {cell} is {describe(w)}; expected a matrix, as for all that its `recurrent` names"
+            )
     return cell.recurrent
 
 
 def _hidden(cell: Cell, params: Any) -> int:
-    return getattr(params, cell.recurrent[0]).shape[1] // len(cell.gates) if cell.recurrent else cell.output_size  # type: ignore[return-value]
+    if cell.recurrent:
+        return _parameter(cell, params, cell.recurrent[0]).shape[-1] // len(cell.gates)
+    return math.prod(cell.output_size) if isinstance(cell.output_size, tuple) else cell.output_size
 
 
 def _per_gate(key: jax.Array, gates: int, w: jax.Array, draw: Any) -> jax.Array:
@@ -171,9 +195,10 @@ def _forget_gate(cell: Cell) -> str:
 
 
 def _bias(cell: Cell, params: Any) -> jax.Array:
-    if params.b is None:
+    b = _parameter(cell, params, "b")
+    if b is None:
         raise ValueError(f"{cell} has no bias to set; expected one made with bias=True")
-    return params.b
+    return b
 
 
 def _set_gate(cell: Cell, b: jax.Array, gate: str, value: Any) -> jax.Array:

@@ -67,6 +67,7 @@ def test_the_reader_of_imports_reads_them():
         "cell",
         "checks",
         "arrays",
+        "xla",
     }
     assert {"unroll", "cell", "checks"} <= {part(name) for name in imported(ROOT / "layers" / "recurrent.py")}
 

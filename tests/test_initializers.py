@@ -1,6 +1,8 @@
 """Initialisers: the property each is named after, on every cell that has the parts."""
 
+import dataclasses
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -174,6 +176,117 @@ def test_initialised_parameters_fit_their_cell(cell):
         assert jrnn.unroll(cell, out, jnp.ones((2, INPUT)))[1].shape == (2, cell.output_size)
 
 
+# Cells that name their recurrent weights otherwise
+
+
+class LeakyParams(NamedTuple):
+    w_x: jax.Array  # [input, hidden]
+    decay: jax.Array  # [hidden]
+    w_y: jax.Array  # [hidden, output]
+
+
+class TwiceParams(NamedTuple):
+    w_x: jax.Array  # [input, 2 hidden]
+    from_h: jax.Array  # [hidden, 2 hidden]
+    from_c: jax.Array  # [hidden, 2 hidden]
+    b: jax.Array  # [2 hidden]
+
+
+class One(NamedTuple):
+    h: jax.Array  # [*batch, hidden]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Leaky(jrnn.Cell):
+    """h_t = decay h_{t-1} + x_t W_x, y_t = h_t W_y: no matrix multiplies the past."""
+
+    input_size: int = INPUT
+    hidden_size: int = HIDDEN
+    output_size: int = 3
+
+    recurrent = ()
+
+    def init(self, key):
+        zero = LeakyParams(jnp.zeros((INPUT, HIDDEN)), jnp.full(HIDDEN, 0.9), jnp.zeros((HIDDEN, 3)))
+        return initializers.standard(key, self, zero)
+
+    def initial_state(self, params, batch=(), key=None):
+        return One(jnp.zeros((*batch, HIDDEN), params.decay.dtype))
+
+    def project(self, params, x):
+        return x @ params.w_x
+
+    def recur(self, params, state):
+        return state.h * jnp.broadcast_to(params.decay, state.h.shape)
+
+    def update(self, params, state, z, r):
+        return One(z + r)
+
+    def readout(self, params, state, x):
+        return state.h @ params.w_y
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Twice(Leaky):
+    """Two recurrent weights of two gates each."""
+
+    gates = ("keep", "new")
+    forget_gate = "keep"
+    recurrent = ("from_h", "from_c")
+
+    def init(self, key):
+        wide = jnp.zeros((HIDDEN, 2 * HIDDEN))
+        return initializers.standard(key, self, TwiceParams(jnp.zeros((INPUT, 2 * HIDDEN)), wide, wide, jnp.zeros(16)))
+
+
+RECURRENT_INITIALISERS = {
+    "orthogonal": lambda cell, params: initializers.orthogonal(key(1), cell, params),
+    "identity": lambda cell, params: initializers.identity(cell, params),
+    "spectral-radius": lambda cell, params: initializers.spectral_radius(cell, params, 1.0),
+}
+
+
+def test_a_cell_without_recurrent_weights_has_dense_ones_alone():
+    cell = Leaky()
+    params = cell.init(key(0))
+    np.testing.assert_array_equal(params.decay, np.float32(0.9))
+    for w in (params.w_x, params.w_y):
+        bound = math.sqrt(6 / sum(w.shape))
+        assert 0.7 * bound < np.abs(w).max() <= bound
+    drawn = initializers.uniform(key(0), cell, params)
+    assert all(0 < np.abs(a).max() <= 1 / math.sqrt(3) for a in jax.tree.leaves(drawn))
+
+
+@pytest.mark.parametrize("initialise", RECURRENT_INITIALISERS.values(), ids=RECURRENT_INITIALISERS)
+def test_without_recurrent_weights_there_is_nothing_to_initialise(initialise):
+    with pytest.raises(ValueError, match=r"Leaky.* has no recurrent weights; expected a cell with some"):
+        initialise(Leaky(), Leaky().init(key(0)))
+
+
+@pytest.mark.parametrize("initialise", RECURRENT_INITIALISERS.values(), ids=RECURRENT_INITIALISERS)
+def test_every_recurrent_weight_is_initialised_gate_by_gate(initialise):
+    cell = Twice()
+    before = random_params(cell)
+    params = initialise(cell, before)
+    unchanged(before, params, *cell.recurrent, "b")
+    for name in cell.recurrent:
+        for block in blocks(cell, getattr(params, name)).values():
+            assert np.abs(np.linalg.eigvals(block)).max() == pytest.approx(1, rel=1e-5)
+
+
+def test_recurrent_weights_are_drawn_apart():
+    params = initializers.orthogonal(key(1), Twice(), random_params(Twice()))
+    assert not np.allclose(params.from_h, params.from_c)
+
+
+@pytest.mark.parametrize("initialise", RECURRENT_INITIALISERS.values(), ids=RECURRENT_INITIALISERS)
+def test_parameters_of_another_cell(initialise):
+    with pytest.raises(TypeError, match=r"params is a LSTMParams with w_x, w_h, b; Twice.* has a from_h"):
+        initialise(Twice(), random_params(CELLS["lstm"]))
+
+
 NOT_GATED = random_params(CELLS["elman"])
 MISTAKES = {
     "forget-bias": (lambda: initializers.forget_bias(CELLS["elman"], NOT_GATED), ["Elman", "no gate that keeps"]),
@@ -181,6 +294,10 @@ MISTAKES = {
     "chrono-short": (
         lambda: initializers.chrono(key(0), CELLS["lstm"], random_params(CELLS["lstm"]), 2),
         ["longest is 2", "more than 2"],
+    ),
+    "vector": (
+        lambda: initializers.orthogonal(key(0), Twice(), random_params(Twice())._replace(from_c=jnp.ones(8))),
+        ["from_c of Twice", r"float32\[8\]", "expected a matrix"],
     ),
     "radius-nothing": (
         lambda: initializers.spectral_radius(CELLS["elman"], NOT_GATED._replace(w_h=jnp.zeros((8, 8))), 1.0),
@@ -201,3 +318,14 @@ def test_oblong_weights_have_no_identity_and_no_eigenvalues(cell):
         initializers.identity(cell, random_params(cell))
     with pytest.raises(ValueError, match=r"w_h.*square"):
         initializers.spectral_radius(cell, random_params(cell), 0.9)
+
+
+def test_arguments_in_another_order():
+    with pytest.raises(TypeError, match=r"key is LSTM.*; expected a key"):
+        initializers.chrono(CELLS["lstm"], key(0), random_params(CELLS["lstm"]), 9)
+    with pytest.raises(TypeError, match=r"(?s)cell is LSTMParams.*; expected a Cell"):
+        initializers.identity(random_params(CELLS["lstm"]), CELLS["lstm"])
+    with pytest.raises(
+        TypeError, match=r"params is a LSTMParams .*; LearnedState.* has a cell: expected those of its init"
+    ):
+        initializers.identity(jrnn.LearnedState(CELLS["lstm"]), random_params(CELLS["lstm"]))

@@ -66,6 +66,15 @@ def test_a_key_changes_nothing_for_a_cell_without_noise():
     same(layer.apply(params, XS, state, key=key(1)), layer.apply(params, XS, state), tolerance=0)
 
 
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_a_row_draws_the_same_alone_and_beside_padding(implementation):
+    state = CELL.initial_state(PARAMS, (2,), jax.random.key(1, impl=implementation))
+    want = run(CELL, PARAMS, XS[:, 1], jax.tree.map(lambda a: a[1], state))
+    for lengths in ([6, 6], [1, 6]):
+        got = run(CELL, PARAMS, XS, state, lengths=jnp.array(lengths))
+        same((jax.tree.map(lambda a: a[1], got[0]), got[1][:, 1]), want)
+
+
 def still(dt=1.0):
     """Noise alone: no input, no recurrence. Many units, read out as they are."""
     cell = jrnn.CTRNN(2, 500, activation="identity", tau=10.0, noise=0.7, dt=dt)

@@ -1,12 +1,17 @@
 """Cells around cells: a learned initial state, recurrent dropout, zoneout."""
 
+import dataclasses
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, key, normal, random_inputs, random_params, run, same
+from cases import CELLS, cast, key, normal, random_inputs, random_params, run, same
 from cases import step as step_
-from laws import weighted
+from jax.sharding import PartitionSpec as P
+from laws import in_loops, weighted
+from test_any_cell import Attending, attended
 
 import jrnn
 from jrnn import initializers
@@ -14,6 +19,7 @@ from jrnn import initializers
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 INSIDE = jrnn.Elman(3, 4)
+IMPLEMENTATIONS = ["threefry2x32", "rbg", "unsafe_rbg"]
 NOISY = {
     "dropout": jrnn.RecurrentDropout(jrnn.GRU(3, 4), 0.4),
     "dropout-per-step": jrnn.RecurrentDropout(jrnn.LSTM(3, 4), 0.4, per_step=True),
@@ -72,6 +78,22 @@ def test_a_learned_state_starts_as_the_cells_own_and_leaves_the_rest():
     same(noisy, cell.cell.initial_state(params.cell, (2,), key(3)), 0)
 
 
+def test_the_gradient_of_a_learned_state_over_devices():
+    """Rows on two devices, some of them starting anew; no sum over devices in a loop."""
+    cell = jrnn.LearnedState(jrnn.LSTM(3, 4))
+    params, xs, _ = given(cell, rows=4)
+    reset = jnp.zeros((6, 4), bool).at[2, 1].set(True).at[4, 3].set(True)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def gradient(params, xs, reset):
+        return jax.grad(lambda p: jnp.sum(run(cell, p, xs, reset=reset)[1] ** 2))(params)
+
+    sharded = jax.shard_map(gradient, mesh=mesh, in_specs=(P(), P(None, "data"), P(None, "data")), out_specs=P())
+    compiled = jax.jit(sharded).lower(params, xs, reset).compile()
+    same(compiled(params, xs, reset), gradient(params, xs, reset))
+    assert not [line for line in in_loops(compiled.as_text()) if "all-reduce" in line]
+
+
 # Noise
 
 
@@ -95,8 +117,20 @@ def test_whole_chunked_and_stepwise_runs_draw_the_same(cell):
 
 
 @pytest.mark.parametrize("name", ["dropout", "dropout-per-step", "zoneout"])
-@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg", "unsafe_rbg"])
-def test_keys_of_any_implementation(name, implementation):
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_row_draws_the_same_alone_and_beside_padding(name, implementation):
+    cell = NOISY[name]
+    params, xs, _ = given(cell)
+    state = cell.initial_state(params, (3,), jax.random.key(0, impl=implementation))
+    want = run(cell, params, xs[:, 1], jax.tree.map(lambda a: a[1], state))
+    for lengths in ([6, 6, 6], [1, 6, 0]):
+        got = run(cell, params, xs, state, lengths=jnp.array(lengths))
+        same((jax.tree.map(lambda a: a[1], got[0]), got[1][:, 1]), want)
+
+
+@pytest.mark.parametrize("name", ["dropout", "zoneout"])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_derivatives_with_keys_of_any_implementation(name, implementation):
     cell = NOISY[name]
     params, xs, _ = given(cell)
     state = cell.initial_state(params, (3,), jax.random.key(0, impl=implementation))
@@ -105,6 +139,15 @@ def test_keys_of_any_implementation(name, implementation):
         return jnp.sum(run(cell, params, xs, state, engine=engine)[1] ** 2)
 
     same(jax.grad(loss)(params, jrnn.Scan()), jax.grad(loss)(params, jrnn.Scan(gradient=jrnn.Autodiff())))
+
+
+@pytest.mark.parametrize("name", ["dropout", "dropout-per-step", "zoneout"])
+def test_masks_do_not_depend_on_double_precision(name):
+    cell = NOISY[name]
+    params, xs, state = given(cell)
+    want = run(cell, params, xs, state)
+    with jax.enable_x64(True):
+        same(run(cell, params, xs, state), want)
 
 
 def masks_of_dropout(cell, params, state):
@@ -155,6 +198,38 @@ def test_zoneout_keeps_units_or_mixes_without_a_key():
     same(list(mixed), want)
 
 
+def test_zoneout_of_an_lstm_is_the_papers():
+    """The equations of Krueger et al. 2017 as a loop in NumPy, with masks from the same keys."""
+    rates, lstm = (0.3, 0.5), jrnn.LSTM(3, 4)
+    cell = jrnn.Zoneout(lstm, rates)
+    params, xs, state = given(cell)
+    w_x, w_h, b = (np.asarray(a, np.float64) for a in params)
+    outputs = np.zeros((6, 3, 4))
+    for row in range(3):
+        h, c, row_key = np.zeros(4), np.zeros(4), state.key[row]
+        for t, x in enumerate(np.asarray(xs[:, row], np.float64)):
+            row_key, use = jax.random.split(row_key)
+            z_h, z_c = (
+                np.asarray(jax.random.bernoulli(jax.random.fold_in(use, index), rate, (4,)))
+                for index, rate in enumerate(rates)
+            )
+            i, f, g, o = np.split(x @ w_x + h @ w_h + b, 4)
+            new = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+            h = np.where(z_h, h, np.tanh(new) / (1 + np.exp(-o)))
+            c = np.where(z_c, c, new)
+            outputs[t, row] = h
+    same(run(cell, params, xs, state)[1], outputs)
+
+
+def test_recurrent_dropout_without_memory_loss():
+    """What `update` does with the state is left alone: a unit whose mask is 0 leaks as without dropout."""
+    cell = jrnn.RecurrentDropout(jrnn.CTRNN(3, 4, activation="identity", tau=5.0), 0.5)
+    params = jax.tree.map(jnp.zeros_like, random_params(cell))
+    state = cell.initial_state(params, (3,), key(0))
+    state = state._replace(cell=state.cell._replace(h=jnp.ones((3, 4))))
+    same(run(cell, params, jnp.zeros((6, 3, 3)), state)[0].cell.h, jnp.full((3, 4), 0.8**6))
+
+
 def test_padding_leaves_the_keys_alone():
     cell = NOISY["dropout-per-step"]
     params, xs, state = given(cell)
@@ -164,12 +239,123 @@ def test_padding_leaves_the_keys_alone():
     same(jax.tree.map(lambda a: a[2], final), jax.tree.map(lambda a: a[2], state), 0)
 
 
+# States of other kinds
+
+
+class Turned(NamedTuple):
+    h: jax.Array
+    steps: jax.Array
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Turning(jrnn.Cell):
+    """h_t = a h_{t-1} + x_t W with complex h, and a count of steps; y = Re h."""
+
+    input_size: int = 3
+    output_size: int = 4
+
+    recurrent = ()
+
+    def init(self, key):
+        return {"w": jnp.zeros((3, 4)), "a": jnp.zeros((2, 4))}
+
+    def initial_state(self, params, batch=(), key=None):
+        dtype = jnp.complex128 if params["w"].dtype == jnp.float64 else jnp.complex64
+        return Turned(jnp.full((*batch, 4), 1 + 2j, dtype), jnp.full(batch, 5))
+
+    def project(self, params, x):
+        return x @ params["w"]
+
+    def recur(self, params, state):
+        a = jax.lax.complex(*params["a"].astype(state.h.real.dtype))
+        return jnp.broadcast_to(a, state.h.shape) * state.h
+
+    def update(self, params, state, z, r):
+        return Turned(r + z.astype(r.dtype), state.steps + 1)
+
+    def readout(self, params, state, x):
+        return state.h.real.astype(x.dtype)
+
+
+def test_complex_numbers_are_learned_and_counters_are_not():
+    cell = jrnn.LearnedState(Turning())
+    fresh = cell.init(key(0))
+    same(fresh.state, Turned(jnp.stack([jnp.full(4, 1.0), jnp.full(4, 2.0)]), None), 0)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        start = cell.initial_state(cast(random_params(cell), dtype), (2,))
+        assert start.h.dtype == jnp.complex64
+        np.testing.assert_array_equal(start.steps, [5, 5])
+
+    params, xs, _ = given(cell)
+    reset = jnp.zeros((6, 3), bool).at[4, 1].set(True)
+    final, ys = run(cell, params, xs, reset=reset)
+    np.testing.assert_array_equal(final.steps, [11, 7, 11])
+    (real, imaginary), (a, b) = np.asarray(params.state.h), np.asarray(params.cell["a"])
+    same(ys[4, 1], a * real - b * imaginary + xs[4, 1] @ params.cell["w"])
+
+    def loss(params, gradient):
+        return weighted(run(cell, params, xs, reset=reset, engine=jrnn.Scan(gradient=gradient))[1])
+
+    slope = jax.grad(loss)(params, jrnn.LinearSolve())
+    same(slope, jax.grad(loss)(params, jrnn.Autodiff()))
+    assert np.all(np.asarray(slope.state.h) != 0)
+
+
+@pytest.mark.parametrize("wrap", [lambda c: jrnn.RecurrentDropout(c, 0.5), lambda c: jrnn.Zoneout(c, 0.5)])
+def test_noise_leaves_counters_alone(wrap):
+    cell = wrap(Turning())
+    params, xs, state = given(cell)
+    final, ys = run(cell, params, xs, state)
+    np.testing.assert_array_equal(final.cell.steps, 11)
+    assert not np.allclose(ys, run(cell, params, xs)[1])
+
+
+def test_a_learned_state_may_be_donated():
+    cell = jrnn.LearnedState(INSIDE)
+    params = cell.init(key(0))
+    cell.initial_state(params).h.delete()
+    np.testing.assert_array_equal(params.state.h, 0)
+
+
+def test_cells_with_a_context():
+    context = attended()
+    xs, params = random_inputs(INSIDE, 5, 3), Attending().init(None)
+    for cell in (jrnn.RecurrentDropout(Attending(), 0.5), jrnn.Zoneout(jrnn.RecurrentDropout(Attending(), 0.5), 0.0)):
+        bound = jrnn.Bound(params, context)
+        same(run(cell, bound, xs)[1], run(Attending(), bound, xs)[1])
+        noisy = run(cell, bound, xs, cell.initial_state(bound, (3,), key(0)))[1]
+        assert not np.allclose(noisy, run(Attending(), bound, xs)[1])
+    with pytest.raises(TypeError, match=r"LearnedState: Attending.* takes a context; expected a cell without one"):
+        jrnn.LearnedState(Attending())
+
+
+def test_a_wrapper_tells_what_the_cell_inside_tells():
+    for cell in (jrnn.LSTM(3, 4), jrnn.GRU(3, 4), jrnn.ProjectedLSTM(3, 4, 2), Turning()):
+        for wrapped in (jrnn.LearnedState(cell), jrnn.Zoneout(jrnn.RecurrentDropout(cell, 0.1), 0.1)):
+            for name in (
+                "input_size",
+                "output_size",
+                "gates",
+                "forget_gate",
+                "input_gate",
+                "recurrent",
+                "takes_context",
+            ):
+                assert getattr(wrapped, name) == getattr(cell, name)
+
+
 # Initialisers, mistakes
 
 
 def test_initialisers_reach_the_cell_inside():
     plain = jrnn.LSTM(3, 4)
-    for cell in (jrnn.LearnedState(plain), jrnn.LearnedState(jrnn.Zoneout(plain, 0.1))):
+    for cell in (
+        jrnn.LearnedState(plain),
+        jrnn.LearnedState(jrnn.Zoneout(plain, 0.1)),
+        jrnn.RecurrentDropout(jrnn.LearnedState(plain), 0.1),
+        jrnn.Zoneout(jrnn.LearnedState(jrnn.RecurrentDropout(plain, 0.1)), 0.1),
+    ):
         params = cell.init(key(0))
         for change in (
             lambda c, p: initializers.chrono(key(1), c, p, longest=40),
@@ -189,9 +375,30 @@ def test_initialisers_reach_the_cell_inside():
     [
         (lambda: jrnn.LearnedState("lstm"), TypeError, "LearnedState: cell is str 'lstm'; expected a Cell"),
         (lambda: jrnn.Zoneout(INSIDE, 1.0), ValueError, r"Zoneout: rate is 1.0; expected a share in \[0, 1\)"),
+        (lambda: jrnn.RecurrentDropout(jrnn.LSTM, 0.1), TypeError, "RecurrentDropout: cell is .*LSTM.*expected a Cell"),
+        (lambda: jrnn.Zoneout(jrnn.Recurrent(INSIDE), 0.1), TypeError, "Zoneout: cell is Recurrent.*expected a Cell"),
+        (lambda: jrnn.Zoneout(INSIDE, -0.1), ValueError, "Zoneout: rate is -0.1"),
+        (lambda: jrnn.Zoneout(INSIDE, float("nan")), ValueError, "Zoneout: rate is nan"),
+        (lambda: jrnn.Zoneout(INSIDE, (0.1, 2)), ValueError, "Zoneout: rate is 2"),
+        (
+            lambda: jrnn.Zoneout(INSIDE, [0.1]),
+            TypeError,
+            "Zoneout: rate is list.*such as a number, a string or a tuple",
+        ),
+        (lambda: jrnn.Zoneout(INSIDE, True), TypeError, "Zoneout: rate is True; expected a plain number"),
         (lambda: jrnn.RecurrentDropout(INSIDE, "0.5"), TypeError, "RecurrentDropout: rate is '0.5'"),
+        (lambda: NOISY["dropout"].initial_state((), (3,), 0), TypeError, r"key is int 0; expected one typed key"),
+        (
+            lambda: NOISY["zoneout"].initial_state((), (3,), jax.random.PRNGKey(0)),
+            TypeError,
+            r"key is uint32\[2\]; expected one typed key",
+        ),
         (lambda: jrnn.RecurrentDropout(INSIDE, 0.5, per_step=1), TypeError, "per_step is 1; expected True or False"),
-        (lambda: run(jrnn.Zoneout(INSIDE, (0.1, 0.2)), *given(INSIDE)[:2]), ValueError, "rate has 2 values.*1 arrays"),
+        (
+            lambda: run(jrnn.Zoneout(INSIDE, (0.1, 0.2)), *given(INSIDE)[:2]),
+            ValueError,
+            "rate has 2 values.*the 1 arrays in the state of Elman",
+        ),
     ],
 )
 def test_mistakes(make, error, words):

@@ -11,7 +11,7 @@ from .. import initializers
 from ..arrays import broadcast_like
 from ..cell import Cell
 from ..checks import Activation, activation_function
-from .wrapper import keys_of_rows, split_each
+from .noise import keys_of_rows, normal_each, split_each
 
 
 class CTRNNParams(NamedTuple):
@@ -112,7 +112,7 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
         if state.key is None:
             return CTRNNState(h=new, key=None)
         keys, use = split_each(state.key)
-        xi = _normal_each(use, (self.hidden_size,), h.dtype)
+        xi = normal_each(use, (self.hidden_size,), h.dtype)
         # A step of length 0 (padding has dt = 0) adds no noise, and sqrt has no derivative there.
         spread = jnp.where(part > 0, jnp.sqrt(2 * jnp.where(part > 0, part, 1)), 0)
         return CTRNNState(h=new + self.noise * spread * xi, key=keys)
@@ -122,9 +122,3 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
 
     def _rate(self, params: CTRNNParams, h: jax.Array) -> jax.Array:
         return activation_function(self.activation)(h + broadcast_like(params.b, h))
-
-
-def _normal_each(keys: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-    """A standard normal array for each key of an array of keys."""
-    drawn = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys.reshape(-1))
-    return drawn.reshape((*keys.shape, *shape))

@@ -7,35 +7,41 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..arrays import is_differentiable
+from ..arrays import differentiable, is_differentiable, with_differentiable
 from ..cell import Cell
 from .wrapper import Wrapper
 
 
 class LearnedStateParams(NamedTuple):
     cell: Any  # of the cell inside
-    state: Any  # a state without batch axes; None for what is not learned; a complex number as [2, ...], real and imaginary
+    state: Any  # a state without batch axes; None where it is not learned; complex numbers as [2, ...], real and imaginary part
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class LearnedState(Wrapper):
-    """A cell whose initial state is a parameter, the same for every row; it starts as the cell's own.
+    """A cell whose initial state is a parameter, the same for every row.
 
-    Gradients flow through it, resets return to it. What of a state has no derivative (a counter, the keys of noise)
-    starts as in the cell.
+        s_0 = params.state
+
+    It starts as the cell's own. Gradients flow through it, resets return to it. Leaves of the state without a
+    derivative (a counter, the keys of noise) are not learned: the cell makes them.
     """
 
     cell: Cell
 
     inner_params = "cell"
 
-    def init(self, key: jax.Array) -> LearnedStateParams:
-        params = self.cell.init(key)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.takes_context:
             raise TypeError(
-                f"{self}: the initial state of a cell with a context may depend on it and cannot be learned"
+                f"LearnedState: {self.cell} takes a context; expected a cell without one: an initial state that depends on "
+                "a context cannot be a parameter"
             )
+
+    def init(self, key: jax.Array) -> LearnedStateParams:
+        params = self.cell.init(key)
 
         def learned(a: jax.Array) -> jax.Array | None:
             if jnp.iscomplexobj(a):
@@ -47,24 +53,24 @@ class LearnedState(Wrapper):
     def initial_state(
         self, params: LearnedStateParams, batch: tuple[int, ...] = (), key: jax.Array | None = None
     ) -> Any:
-        values = iter(jax.tree.leaves(params.state))
+        state = self.cell.initial_state(params.cell, batch, key)
 
-        def start(a: jax.Array) -> jax.Array:
-            if not is_differentiable(a):
-                return a
-            value = next(values)
-            return jnp.broadcast_to(lax.complex(*value) if jnp.iscomplexobj(a) else value, a.shape)
+        def start(own: jax.Array, learned: jax.Array) -> jax.Array:
+            value = learned.astype(own.real.dtype)
+            value = lax.complex(*value) if jnp.iscomplexobj(own) else value
+            return jnp.copy(jnp.broadcast_to(value, own.shape))  # a state may be donated, a parameter not with it
 
-        return jax.tree.map(start, self.cell.initial_state(params.cell, batch, key))
+        values = map(start, differentiable(state), jax.tree.leaves(params.state))
+        return with_differentiable(state, list(values))
 
-    def project(self, params: Any, x: jax.Array) -> Any:
-        return self.cell.project(self.inside(params), x)
+    def project(self, params: LearnedStateParams, x: jax.Array) -> Any:
+        return self.cell.project(params.cell, x)
 
-    def recur(self, params: Any, state: Any) -> Any:
-        return self.cell.recur(self.inside(params), state)
+    def recur(self, params: LearnedStateParams, state: Any) -> Any:
+        return self.cell.recur(params.cell, state)
 
-    def update(self, params: Any, state: Any, z: Any, r: Any) -> Any:
-        return self.cell.update(self.inside(params), state, z, r)
+    def update(self, params: LearnedStateParams, state: Any, z: Any, r: Any) -> Any:
+        return self.cell.update(params.cell, state, z, r)
 
-    def readout(self, params: Any, state: Any, x: jax.Array) -> Any:
-        return self.cell.readout(self.inside(params), state, x)
+    def readout(self, params: LearnedStateParams, state: Any, x: jax.Array) -> Any:
+        return self.cell.readout(params.cell, state, x)

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from ..cell import Cell
-from .wrapper import Wrapper, check_rate, chosen_each, keys_of_rows, map_differentiable, split_each
+from .noise import chosen_each, split_each
+from .wrapper import Wrapper, check_rate, divide_key, map_differentiable
 
 
 class RecurrentDropoutState(NamedTuple):
@@ -18,16 +19,21 @@ class RecurrentDropoutState(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class RecurrentDropout(Wrapper):
-    """Zeroes a share `rate` of the state that `recur` sees, and scales the rest by 1 / (1 - rate), while there is a
-    key.
+    """Dropout of the state that `recur` sees: a share `rate` of its entries is zeroed, the rest scaled.
 
-        r_t = recur(params, s_{t-1} m / (1 - rate)),   m ~ Bernoulli(1 - rate)
+        r_t = recur(params, m s_{t-1} / (1 - rate)),   m ~ Bernoulli(1 - rate)
 
-    One mask a row for all its steps (Gal & Ghahramani 2016), kept as the row's key in the state, so that runs in chunks
-    or step by step draw the same; a reset does not change it. With `per_step` a new one at each step. `update` is given
-    the state as it is, so the cell's memory is not dropped; a product inside `update` (a GRU with `reset_after=False`)
-    is not either, where Keras' `recurrent_dropout` drops its factor too. Gal & Ghahramani also draw a mask for the
-    inputs: see `Dropout(rate, variational=True)`.
+    One mask a row for all its steps (Gal & Ghahramani 2016), the same for all gates (their tied weights; Keras'
+    `recurrent_dropout` draws one for each gate). It follows from the row's key in the state, so that runs in chunks or
+    step by step draw the same; a reset does not change it. With `per_step` a new mask at each step.
+
+    `update` gets the state as it is, so no memory is lost: an LSTM's c, a GRU's z h_{t-1} and a CTRNN's leak are not
+    dropped. Nor is a product inside `update`: the (r h_{t-1}) W_hn of a GRU with `reset_after=False`, where Keras drops
+    h too, or the output layer of a `Jordan`.
+
+    Other places to drop: the inputs, as Gal & Ghahramani do as well (`Dropout(rate, variational=True)`); an LSTM's c,
+    with one mask a sequence (Moon et al. 2015, RNNDrop); its candidate g, with one a step (Semeniuta, Severyn & Barth
+    2016). Neither of the last two is here.
 
     The key goes to `initial_state(params, batch, key)`; without one there is no dropout.
     """
@@ -46,10 +52,8 @@ class RecurrentDropout(Wrapper):
     def initial_state(
         self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None
     ) -> RecurrentDropoutState:
-        if key is None or self.rate == 0:
-            return RecurrentDropoutState(self.cell.initial_state(params, batch, key), None)
-        keys = keys_of_rows(jax.random.fold_in(key, 1), batch)
-        return RecurrentDropoutState(self.cell.initial_state(params, batch, jax.random.fold_in(key, 0)), keys)
+        inside, keys = (key, None) if self.rate == 0 else divide_key(key, batch)
+        return RecurrentDropoutState(self.cell.initial_state(params, batch, inside), keys)
 
     def project(self, params: Any, x: jax.Array) -> Any:
         return self.cell.project(params, x)

@@ -5,15 +5,13 @@ from typing import Any
 import jax
 
 from ..arrays import is_differentiable
-from ..cell import Bound, Cell
+from ..cell import Cell
 from ..checks import check_key, describe
+from .noise import keys_of_rows
 
 
 class Wrapper(Cell[Any, Any]):
-    """A cell around `cell`, with its sizes, gates and context.
-
-    Abstract; a wrapper's pieces call those of the cell inside.
-    """
+    """A cell around `cell`, with its sizes, gates and context. Abstract."""
 
     cell: Cell
 
@@ -32,38 +30,21 @@ class Wrapper(Cell[Any, Any]):
     recurrent = property(lambda self: self.cell.recurrent)  # type: ignore[assignment]
     takes_context = property(lambda self: self.cell.takes_context)  # type: ignore[assignment]
 
-    def inside(self, params: Any) -> Any:
-        """The parameters of the cell inside, bound to the same context."""
-        own, name = (params.params if isinstance(params, Bound) else params), self.inner_params
-        own = own if name is None else getattr(own, name)
-        return Bound(own, params.context) if isinstance(params, Bound) else own
-
 
 def check_rate(owner: str, rate: Any) -> None:
     """A rate is a share in [0, 1)."""
     if isinstance(rate, bool) or not isinstance(rate, int | float):
-        raise TypeError(f"{owner}: rate is {rate!r}; expected a share in [0, 1)")
+        raise TypeError(f"{owner}: rate is {rate!r}; expected a plain number, a share in [0, 1)")
     if not 0 <= rate < 1:
         raise ValueError(f"{owner}: rate is {rate}; expected a share in [0, 1)")
 
 
-def keys_of_rows(key: jax.Array, batch: tuple[int, ...]) -> jax.Array:
-    """A key for each row."""
+def divide_key(key: jax.Array | None, batch: tuple[int, ...]) -> tuple[jax.Array | None, jax.Array | None]:
+    """A key for the cell inside, and one a row for the masks of the wrapper; none of None."""
+    if key is None:
+        return None, None
     check_key(key)
-    return jax.random.split(key, batch) if batch else key
-
-
-def split_each(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Each key of an array of keys split in two."""
-    pairs = jax.vmap(jax.random.split)(keys.reshape(-1)).reshape((*keys.shape, 2))
-    return pairs[..., 0], pairs[..., 1]
-
-
-def chosen_each(keys: jax.Array, share: float, index: int, shape: tuple[int, ...]) -> jax.Array:
-    """A mask of `shape`, drawn from each row's key and `index`: True for a share of the entries."""
-    features = shape[keys.ndim :]
-    draw = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, index), share, features))
-    return draw(keys.reshape(-1)).reshape((*keys.shape, *features))
+    return jax.random.fold_in(key, 0), keys_of_rows(jax.random.fold_in(key, 1), batch)
 
 
 def map_differentiable(f: Any, *trees: Any) -> Any:

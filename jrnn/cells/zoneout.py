@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from ..arrays import differentiable
 from ..cell import Cell
-from .wrapper import Wrapper, check_rate, chosen_each, keys_of_rows, map_differentiable, split_each
+from .noise import chosen_each, split_each
+from .wrapper import Wrapper, check_rate, divide_key, map_differentiable
 
 
 class ZoneoutState(NamedTuple):
@@ -24,10 +25,13 @@ class Zoneout(Wrapper):
 
         s_t = m s_{t-1} + (1 - m) update(...),   m ~ Bernoulli(rate)
 
-    Without a key, in evaluation, m is `rate` itself. `rate` is one for the whole state, or one for each of its arrays
-    in their order (for an LSTM, h and c). A new mask at each step, as in the paper; with `per_step=False` one a row for
-    all its steps. The masks follow from each row's key in the state, so that runs in chunks or step by step draw the
-    same. The key goes to `initial_state(params, batch, key)`.
+    Without a key, in evaluation, m is `rate` itself, the expectation. `rate` is one for the whole state, or one for each
+    of its arrays in their order: (z_h, z_c) for an LSTM, of the state (h, c). Integers and keys in a state take their
+    new values. A new mask at each step, as in the paper; with `per_step=False` one a row for all its steps. The masks
+    follow from each row's key in the state, so that runs in chunks or step by step draw the same. As in the paper, the
+    new h of an LSTM is made of its new c before zoneout.
+
+    The key goes to `initial_state(params, batch, key)`.
     """
 
     cell: Cell
@@ -43,10 +47,10 @@ class Zoneout(Wrapper):
         return self.cell.init(key)
 
     def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> ZoneoutState:
-        if key is None:
-            return ZoneoutState(self.cell.initial_state(params, batch), None)
-        keys = keys_of_rows(jax.random.fold_in(key, 1), batch)
-        return ZoneoutState(self.cell.initial_state(params, batch, jax.random.fold_in(key, 0)), keys)
+        inside, keys = divide_key(key, batch)
+        state = self.cell.initial_state(params, batch, inside)
+        self._rates(state)
+        return ZoneoutState(state, keys)
 
     def project(self, params: Any, x: jax.Array) -> Any:
         return self.cell.project(params, x)
@@ -56,20 +60,27 @@ class Zoneout(Wrapper):
 
     def update(self, params: Any, state: ZoneoutState, z: Any, r: Any) -> ZoneoutState:
         new = self.cell.update(params, state.cell, z, r)
-        count = len(differentiable(new))
-        rates = self.rate if isinstance(self.rate, tuple) else (self.rate,) * count
-        if len(rates) != count:
-            raise ValueError(f"Zoneout: rate has {len(rates)} values; expected one, or one for each of {count} arrays")
-        key, use = (None, None) if state.key is None else split_each(state.key) if self.per_step else (state.key,) * 2
-        remaining = iter(rates)
+        key, use = (state.key, state.key) if state.key is None or not self.per_step else split_each(state.key)
+        rates = iter(self._rates(new))
 
         def keep(index: int, old: jax.Array, new: jax.Array) -> jax.Array:
-            rate = next(remaining)
+            rate, new = next(rates), jnp.broadcast_to(new, old.shape).astype(old.dtype)
             if use is None:
                 return rate * old + (1 - rate) * new
-            return jnp.where(chosen_each(use, rate, index, new.shape), old, new)
+            return jnp.where(chosen_each(use, rate, index, old.shape), old, new)
 
         return ZoneoutState(map_differentiable(keep, state.cell, new), key)
 
     def readout(self, params: Any, state: ZoneoutState, x: jax.Array) -> Any:
         return self.cell.readout(params, state.cell, x)
+
+    def _rates(self, state: Any) -> tuple[float, ...]:
+        """A rate for each array of the inner cell's state."""
+        count = len(differentiable(state))
+        rates = self.rate if isinstance(self.rate, tuple) else (self.rate,) * count
+        if len(rates) != count:
+            raise ValueError(
+                f"Zoneout: rate has {len(rates)} values; expected one, or one for each of the {count} arrays in the state of "
+                f"{self.cell}"
+            )
+        return rates
