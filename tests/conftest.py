@@ -21,14 +21,30 @@ settings.load_profile("jrnn")
 pytest.register_assert_rewrite("laws")
 
 
+QUICK = (
+    "test_bad_input", "test_decode", "test_gradient", "test_house", "test_laws", "test_layers", "test_losses", "test_noise",
+    "test_oracle_numpy",
+)  # fmt: skip
+"""The modules that run without the slow tests, which take the rest: experiments, other libraries, whole grids of combinations."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        quick = item.module.__name__ in QUICK
+        if item.module.__name__ in ("test_laws", "test_gradient"):
+            quick = any(name in item.name for name in ("lstm]", "layered]", "lstm-peephole-states"))
+        if not quick:
+            item.add_marker(pytest.mark.slow)
+
+
 finished = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
 def few_programs_at_a_time():
-    """Each compiled program takes several of the 65,530 memory maps that Linux grants a process; without one more it crashes."""
+    """Each compiled program takes memory, and several of the 65,530 maps that Linux grants a process before it crashes."""
     yield
-    if next(finished) % 100 == 0:
+    if next(finished) % 40 == 0:
         jax.clear_caches()
 
 
