@@ -69,6 +69,9 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
             raise ValueError(f"CTRNN: tau has {len(taus)} values; expected one, or one per unit ({self.hidden_size})")
         if not all(math.isfinite(tau) and tau > 0 for tau in taus):
             raise ValueError(f"CTRNN: tau is {self.tau}; expected positive times, in the unit of dt")
+        for name, value in {"noise": self.noise, "dt": 1.0 if self.dt is None else self.dt}.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"CTRNN: {name} is {value!r}; expected a plain number")
         if self.dt is not None and not 0 < self.dt < math.inf:
             raise ValueError(f"CTRNN: dt is {self.dt}; expected a positive time, or None to read it from the input")
         if self.dt is None and self.input_size < 2:
