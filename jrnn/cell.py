@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import numbers
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -55,12 +56,16 @@ class Cell(abc.ABC, Generic[P, S]):
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             name, value, owner = field.name, getattr(self, field.name), type(self).__name__
             if name.endswith("_size"):
-                for size in value if isinstance(value, tuple) else (value,):
+                several = isinstance(value, tuple) and "tuple" in str(field.type)
+                sizes: Any = value if several else (value,)
+                for size in sizes:
                     check_positive(owner, **{name: size})
             elif name.endswith("activation"):
                 activation_function(value, f"{owner}: {name}")
             elif field.type in (bool, "bool") and not isinstance(value, bool):
                 raise TypeError(f"{owner}: {name} is {value!r}; expected True or False")
+            elif field.type in (float, "float") and not isinstance(value, numbers.Real):
+                raise TypeError(f"{owner}: {name} is {value!r}; expected a number")
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -255,3 +255,21 @@ def test_what_cannot_be_measured_is_refused(arguments, tmp_path, capsys):
     assert stopped.value.code == 2
     assert arguments[0] in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+# What each workaround gains
+
+
+def test_every_workaround_has_a_row_and_the_control_too(tmp_path, capsys):
+    from experiments.benchmarks import workarounds
+
+    small = ["--cells", "lstm", "--hidden", "4", "--batch", "2", "--time", "3", "--dtypes", "float32", "--rounds", "1"]
+    workarounds.main([*small, "--names", "one_tanh", "halves_as_integers", f"--out={tmp_path / 'run'}"])
+    result = json.loads((tmp_path / "run" / "result.json").read_text())["workarounds"]
+    assert list(result) == ["nothing", "one_tanh", "halves_as_integers"]
+    assert all(ratios["time"] > 0 for ratios in result["one_tanh"].values())
+    assert set(result["halves_as_integers"].values()) == {None}  # float32 has none: the same program
+    printed = capsys.readouterr().out
+    assert "| one_tanh |" in printed
+    assert "| halves_as_integers | same program | same program |" in printed
+    assert "halves_as_integers" in workarounds.useless(result)

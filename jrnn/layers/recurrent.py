@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..arrays import select, select_values
-from ..cell import Cell, check_arguments
+from ..cell import Cell, check_arguments, check_cell
 from ..checks import check_key_or_legacy, check_state
 from ..engines import Engine, Scan
 from ..segments import Segments
@@ -34,6 +34,7 @@ class Recurrent(Layer):
     def __post_init__(self) -> None:
         if not isinstance(self.cell, Cell):
             raise TypeError(f"Recurrent: cell is {self.cell!r}; expected a Cell such as jrnn.LSTM(3, 4)")
+        check_cell(self.cell)
         if not isinstance(self.engine, Engine):
             raise TypeError(f"Recurrent: engine is {self.engine!r}; expected an Engine such as jrnn.Scan()")
         check_switches("Recurrent", reverse=self.reverse)
