@@ -65,7 +65,7 @@ class Cell(abc.ABC, Generic[P, S]):
             elif field.type in (bool, "bool") and not isinstance(value, bool):
                 raise TypeError(f"{owner}: {name} is {value!r}; expected True or False")
             elif field.type in (float, "float") and not isinstance(value, numbers.Real):
-                raise TypeError(f"{owner}: {name} is {value!r}; expected a number")
+                raise TypeError(f"{owner}: {name} is {value!r}; expected a plain number")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
