@@ -17,6 +17,7 @@ An engine says how the states of an unroll are found and how they are differenti
 `jrnn.engines` says how they are built, and how another is.
 """
 
+from . import attention as attention
 from . import initializers as initializers
 from . import pooling as pooling
 from .cell import Bound as Bound
@@ -24,6 +25,12 @@ from .cell import Cell as Cell
 from .cells import CTRNN as CTRNN
 from .cells import GRU as GRU
 from .cells import LSTM as LSTM
+from .cells import AttentionAfter as AttentionAfter
+from .cells import AttentionAfterParams as AttentionAfterParams
+from .cells import AttentionAfterState as AttentionAfterState
+from .cells import AttentionBefore as AttentionBefore
+from .cells import AttentionBeforeParams as AttentionBeforeParams
+from .cells import AttentionBeforeState as AttentionBeforeState
 from .cells import CTRNNParams as CTRNNParams
 from .cells import CTRNNState as CTRNNState
 from .cells import Elman as Elman

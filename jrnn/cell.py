@@ -173,9 +173,10 @@ def check_arguments(cell: Cell, params: Any, x: Any, name: str, *, time: bool) -
     dtype = check_params(cell, params.params if cell.takes_context else params)
     batch = check_input(cell, x, dtype, name, time)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params.context if cell.takes_context else ()):
-        if jnp.shape(leaf)[: len(batch)] != batch:
+        given = jnp.shape(leaf)[: len(batch)]
+        if len(given) < len(batch) or any(size not in (1, rows) for size, rows in zip(given, batch)):
             raise ValueError(
                 f"params.context{jax.tree_util.keystr(path)} is {describe(leaf)}; expected the batch axes {list(batch)} of "
-                f"{name} first, and no time axis"
+                f"{name} first (1 where rows share it), and no time axis"
             )
     return batch

@@ -43,6 +43,13 @@ def check_positive(owner: str, **sizes: int) -> None:
             raise ValueError(f"{owner}: {name} is {size}; expected at least 1")
 
 
+def check_switches(owner: str, **switches: Any) -> None:
+    """Every switch is True or False."""
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{owner}: {name} is {value!r}; expected True or False")
+
+
 def check_key(key: Any, name: str = "key") -> None:
     """`key` is a single typed key, as `jax.random.key` makes it."""
     if not hasattr(key, "dtype") or not is_key(key) or key.shape != ():
@@ -78,7 +85,7 @@ def check_params(owner: Any, params: Any, name: str = "params") -> jnp.dtype:
                 f"{name}{jax.tree_util.keystr(path)} has shape {list(np.shape(leaf))}; {owner} expects {list(want.shape)}"
             )
     dtypes = {jax.tree_util.keystr(path): jnp.result_type(leaf) for path, leaf in leaves}
-    dtype = next(iter(dtypes.values()))
+    dtype = next(iter(dtypes.values()), jnp.result_type(float))
     if len(set(dtypes.values())) > 1 or not jnp.issubdtype(dtype, jnp.floating):
         listed = ", ".join(f"{path} {kind}" for path, kind in dtypes.items())
         raise TypeError(

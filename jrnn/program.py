@@ -106,6 +106,12 @@ def largest(jaxpr: Any, inputs: Iterable[Any]) -> int:
     return max((size for size in sizes if isinstance(size, int)), default=0)
 
 
+def is_affine(f: Callable[[Any], Any], x: Any) -> bool:
+    """Whether `f` is seen to be a linear function of `x` plus a constant: its derivative reads nothing of where it is taken."""
+    program = Program(lambda at, slope: jax.jvp(f, (at,), (slope,))[1], x, x)
+    return depending(program.jaxpr, program.inputs[0]).isdisjoint(variables(program.jaxpr.outvars))
+
+
 INLINED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call")
 """Primitives that run another jaxpr once, as it stands."""
 

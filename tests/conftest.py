@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         quick = item.module.__name__ in QUICK
         if item.module.__name__ in ("test_laws", "test_gradient"):
-            quick = any(name in item.name for name in ("lstm]", "layered]", "lstm-peephole-states"))
+            quick = any(name in item.name for name in ("lstm]", "lstm-peephole-states-one-tile"))
         if not quick:
             item.add_marker(pytest.mark.slow)
 

@@ -15,8 +15,8 @@ import jrnn
 ROOT = pathlib.Path(jrnn.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 ORDER = [
-    "arrays", "program", "xla", "checks", "segments", "sharding", "losses", "cell", "initializers", "cells", "engines", "unroll",
-    "layers", "pooling", "attention", "models", "decode", "online", "diagnostics", "data", "checkpoint", "train", "flax", "interop",
+    "arrays", "program", "xla", "checks", "segments", "sharding", "losses", "attention", "cell", "initializers", "cells", "engines",
+    "unroll", "layers", "pooling", "models", "decode", "online", "diagnostics", "data", "checkpoint", "train", "flax", "interop",
 ]  # fmt: skip
 PUBLIC = {n: v for n, v in vars(jrnn).items() if not n.startswith("_") and (inspect.isclass(v) or inspect.isroutine(v))}
 CELLS = {n: v for n, v in PUBLIC.items() if inspect.isclass(v) and issubclass(v, jrnn.Cell) and v is not jrnn.Cell}

@@ -71,3 +71,24 @@ def test_gates_are_read_from_where_the_projection_put_them():
     cell = jrnn.GRU(32, 32)
     projections = 256 * 8 * 3 * 32 * 4
     assert bytes_of(lambda params, xs: jrnn.unroll(cell, params, xs)[1], cell, 256, 8) < 1.5 * projections
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_the_memory_is_not_kept_per_step(order):
+    size, rows, source = 32, 4, 400
+    cell = jrnn.GRU(2 * size, size)
+    model = (
+        jrnn.AttentionBefore(cell, jrnn.attention.Dot(size))
+        if order == "before"
+        else jrnn.AttentionAfter(cell, jrnn.attention.Dot(size), size)
+    )
+    params = model.init(jax.random.key(0))
+
+    def bytes_of(time):
+        def loss(params, ys, xs):
+            return jnp.sum(jrnn.unroll(model, jrnn.Bound(params, model.attention.memory(params.attention, ys)), xs)[1])
+
+        shapes = params, jnp.zeros((source, rows, size)), jnp.zeros((time, rows, size))
+        return jax.jit(jax.grad(loss, (0, 1, 2))).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+    assert (bytes_of(32) - bytes_of(16)) / 16 < rows * source * size * 4 / 4

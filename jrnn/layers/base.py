@@ -156,13 +156,6 @@ def check_layer(owner: str, name: str, layer: Any) -> None:
         )
 
 
-def check_switches(owner: str, **switches: Any) -> None:
-    """Every switch is True or False."""
-    for name, value in switches.items():
-        if not isinstance(value, bool):
-            raise TypeError(f"{owner}: {name} is {value!r}; expected True or False")
-
-
 def split_key(key: jax.Array | None, parts: int) -> Any:
     """As many keys; None each where there is none."""
     if key is None:

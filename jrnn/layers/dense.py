@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..arrays import add_bias, at_least_float32, match_varying_axes
-from ..checks import check_input, check_key_or_legacy, check_params, check_positive
-from .base import check_switches
+from ..checks import check_input, check_key_or_legacy, check_params, check_positive, check_switches
 from .pointwise import Pointwise
 
 

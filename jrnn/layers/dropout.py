@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..checks import check_key
-from .base import Layer, check_switches, on_real_steps
+from ..checks import check_key, check_switches
+from .base import Layer, on_real_steps
 
 
 @jax.tree_util.register_static

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import check_key_or_legacy, check_params, check_positive, check_tokens, describe
+from ..checks import check_key_or_legacy, check_params, check_positive, check_switches, check_tokens, describe
 from ..segments import Segments
-from .base import Layer, check_layer, check_switches, is_pointwise, split_key
+from .base import Layer, check_layer, is_pointwise, split_key
 from .pointwise import Pointwise
 
 

@@ -9,11 +9,11 @@ from jax import lax
 
 from ..arrays import select, select_values
 from ..cell import Cell, check_arguments, check_cell
-from ..checks import check_key_or_legacy, check_state
+from ..checks import check_key_or_legacy, check_state, check_switches
 from ..engines import Engine, Scan
 from ..segments import Segments
 from ..unroll import run
-from .base import Layer, at_step, check_switches, first_step, last_step
+from .base import Layer, at_step, first_step, last_step
 
 
 @jax.tree_util.register_static

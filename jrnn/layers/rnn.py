@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any
 
 from ..cell import Cell
-from ..checks import check_positive
+from ..checks import check_positive, check_switches
 from ..engines import Engine, Scan
-from .base import Layer, check_switches
+from .base import Layer
 from .batch_first import BatchFirst
 from .bidirectional import Bidirectional
 from .dropout import Dropout
