@@ -27,10 +27,9 @@ from .cells import GRU as GRU
 from .cells import LSTM as LSTM
 from .cells import AttentionAfter as AttentionAfter
 from .cells import AttentionAfterParams as AttentionAfterParams
-from .cells import AttentionAfterState as AttentionAfterState
 from .cells import AttentionBefore as AttentionBefore
 from .cells import AttentionBeforeParams as AttentionBeforeParams
-from .cells import AttentionBeforeState as AttentionBeforeState
+from .cells import AttentionState as AttentionState
 from .cells import CTRNNParams as CTRNNParams
 from .cells import CTRNNState as CTRNNState
 from .cells import Elman as Elman

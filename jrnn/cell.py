@@ -99,6 +99,13 @@ class Cell(abc.ABC, Generic[P, S]):
     def readout(self, params: P, state: S, x: jax.Array) -> jax.Array:
         """What the world sees of a state: [..., output_size]."""
 
+    def bind(self, params: P, ys: Any, *, lengths: Any = None, mask: Any = None) -> Any:
+        """For cells that take a context: parameters with what is attended to, `ys` [source, *batch, ...], bound to them.
+
+        `lengths` or `mask` [source, *batch] say which positions are real.
+        """
+        raise TypeError(f"{self} does not attend to a sequence; expected a cell such as jrnn.AttentionBefore")
+
     def step(self, params: P, state: S, x: jax.Array) -> tuple[S, jax.Array]:
         """One time step: `x` [*batch, input_size] -> the new state and y [*batch, output_size]."""
         batch = check_arguments(self, params, x, "x", time=False)

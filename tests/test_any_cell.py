@@ -442,6 +442,32 @@ def test_complex64_states_in_float32():
 # Pieces without rows, rows of several axes
 
 
+@cell
+class Summing(Simple):
+    """Asks for sums in float32 itself: products of 16-bit floats whose result is float32."""
+
+    def project(self, params, x):
+        return jnp.matmul(x, params.w_x, preferred_element_type=jnp.float32)
+
+    def recur(self, params, state):
+        return jnp.matmul(state.h, params.w_h, preferred_element_type=jnp.float32)
+
+
+def test_products_of_16_bit_floats_that_are_float32():
+    model = Summing()
+    params, xs = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (model.init(None), normal(3, TIME, ROWS, INPUT)))
+
+    def gradient(engine):
+        return jax.grad(lambda *a: jnp.sum(jrnn.unroll(model, *a, engine=engine)[1].astype(jnp.float32)), (0, 1))(
+            params, xs
+        )
+
+    found, want = gradient(Scan()), gradient(Scan(gradient=Autodiff()))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True):
+        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+        np.testing.assert_allclose(a, b, atol=0.02 * max(1, float(jnp.abs(b).max())))
+
+
 def test_a_counter_without_rows_is_refused_where_rows_differ():
     model = CELLS["counting"]
     params, xs = model.init(None), normal(3, TIME, ROWS, INPUT)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import cast, normal, random_params, same
+from cases import cast, normal, random_params, random_state, same
 
 import jrnn
 from jrnn import attention
@@ -277,17 +277,15 @@ def test_dtypes_are_kept(name):
     np.testing.assert_allclose(got, jrnn.unroll(model, bound(model, params, ys), xs)[1], atol=0.1)
 
 
-def test_the_weights_of_all_steps_are_those_of_each():
-    model = MODELS["before-lstm"]
+@pytest.mark.parametrize("name", ["before-lstm", "after-lstm", "apart-gru"])
+def test_the_weights_of_a_step_are_those_of_the_state_that_asks(name):
+    model = MODELS[name]
     params, ys, xs = given(model)
-    here = bound(model, params, ys)
-    start = state = model.initial_state(here, (ROWS,))
-    each = []
-    for x in xs:
-        h = state.cell.h
-        state, _ = model.step(here, state, x)
-        each.append(model.attention.attend(params.attention, here.context, h)[1])
-    same(model.weights(here, start, jrnn.unroll(model, here, xs, start)[1]), jnp.stack(each))
+    here = model.bind(params, ys, lengths=LENGTHS)
+    before = random_state(model, here, (ROWS,))
+    after, _ = model.step(here, before, xs[0])
+    h = {"before-lstm": lambda: before.cell.h, "after-lstm": lambda: after.cell.h, "apart-gru": lambda: after.h}[name]()
+    same(model.weights(here, before, after), model.attention.attend(params.attention, here.context, h)[1])
 
 
 @pytest.mark.parametrize(

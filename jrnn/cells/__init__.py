@@ -2,10 +2,9 @@
 
 from .attentive import AttentionAfter as AttentionAfter
 from .attentive import AttentionAfterParams as AttentionAfterParams
-from .attentive import AttentionAfterState as AttentionAfterState
 from .attentive import AttentionBefore as AttentionBefore
 from .attentive import AttentionBeforeParams as AttentionBeforeParams
-from .attentive import AttentionBeforeState as AttentionBeforeState
+from .attentive import AttentionState as AttentionState
 from .ctrnn import CTRNN as CTRNN
 from .ctrnn import CTRNNParams as CTRNNParams
 from .ctrnn import CTRNNState as CTRNNState

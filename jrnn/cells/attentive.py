@@ -1,7 +1,7 @@
 """Attention as part of a recurrent step, around any cell, in both published orders.
 
-What is attended to is a context: `jrnn.Bound(params, attention.memory(params.attention, ys, lengths=...))` goes where a
-cell's parameters go. It belongs to a row and does not change over time; no engine copies it or keeps it per step.
+What is attended to is a context: `cell.bind(params, ys, lengths=...)` goes where a cell's parameters go, with an encoder's
+outputs ys [source, *batch, features]. It belongs to a row and does not change over time; no engine copies it or keeps it per step.
 """
 
 import dataclasses
@@ -16,6 +16,11 @@ from ..cell import Bound, Cell
 from ..checks import check_key_or_legacy, check_positive, describe
 from ..program import is_affine
 from .wrapper import Wrapper
+
+
+class AttentionState(NamedTuple):
+    cell: Any  # of the cell inside
+    fed: jax.Array  # [*batch, features]: the context (before), or the output (after); zeros at first
 
 
 class Attentive(Wrapper):
@@ -63,6 +68,23 @@ class Attentive(Wrapper):
     def input_size(self) -> int:  # type: ignore[override]
         return self.cell.input_size - self._fed_size
 
+    def bind(self, params: Any, ys: Any, *, lengths: Any = None, mask: Any = None) -> Bound:
+        return Bound(params, self.attention.memory(params.attention, ys, lengths=lengths, mask=mask))
+
+    def spread(self, params: Bound, batch: tuple[int, ...]) -> Bound:
+        own, memory = params
+        rows = memory.values.ndim - 2
+        ones = tuple(range(rows, len(batch)))
+        return Bound(own, jax.tree.map(lambda leaf: jnp.expand_dims(leaf, ones), memory))
+
+    def weights(self, params: Bound, before: Any, after: Any) -> jax.Array:
+        (own, *_), memory = params
+        return self.attention.attend(params.params.attention, memory, self._query(own, self._asking(before, after)))[1]
+
+    def _asking(self, before: Any, after: Any) -> Any:
+        """The inner cell's state that attends, of those before and after a step."""
+        raise NotImplementedError
+
     def _project(self, params: Any, x: jax.Array) -> Any:
         """x's part of the inner cell's projection; x itself where there is no such part."""
         whole = jnp.concatenate([jnp.zeros((*x.shape[:-1], self._fed_size), x.dtype), x], -1)
@@ -100,11 +122,6 @@ class AttentionBeforeParams(NamedTuple):
     attention: Any  # of the attention
 
 
-class AttentionBeforeState(NamedTuple):
-    cell: Any  # of the cell inside
-    context: jax.Array  # [*batch, memory]: what was attended to last; zeros at first
-
-
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class AttentionBefore(Attentive):
@@ -138,44 +155,32 @@ class AttentionBefore(Attentive):
         own = _own(params)
         dtype = jax.tree.leaves(own)[0].dtype
         context = jnp.zeros((*batch, self.attention.memory_size), dtype)
-        return AttentionBeforeState(self.cell.initial_state(own.cell, batch, key), context)
+        return AttentionState(self.cell.initial_state(own.cell, batch, key), context)
 
     def project(self, params: Bound, x: jax.Array) -> Any:
         return self._project(params.params.cell, x)
 
-    def recur(self, params: Bound, state: AttentionBeforeState) -> Any:
+    def recur(self, params: Bound, state: AttentionState) -> Any:
         (own, attention), memory = params
         context, _ = self.attention.attend(attention, memory, self._query(own, state.cell))
         return self.cell.recur(own, state.cell), self._feed(own, context), context
 
-    def update(self, params: Bound, state: AttentionBeforeState, z: Any, r: Any) -> AttentionBeforeState:
+    def update(self, params: Bound, state: AttentionState, z: Any, r: Any) -> AttentionState:
         own, (r, fed, context) = params.params.cell, r
-        return AttentionBeforeState(self.cell.update(own, state.cell, self._projected(own, z, fed), r), context)
+        return AttentionState(self.cell.update(own, state.cell, self._projected(own, z, fed), r), context)
 
-    def readout(self, params: Bound, state: AttentionBeforeState, x: jax.Array) -> jax.Array:
-        y = self.cell.readout(params.params.cell, state.cell, jnp.concatenate([state.context, x], -1))
-        return jnp.concatenate([y, state.context], -1)
+    def readout(self, params: Bound, state: AttentionState, x: jax.Array) -> jax.Array:
+        y = self.cell.readout(params.params.cell, state.cell, jnp.concatenate([state.fed, x], -1))
+        return jnp.concatenate([y, state.fed], -1)
 
-    def weights(self, params: Bound, state: AttentionBeforeState, ys: jax.Array) -> jax.Array:
-        """Where each step attended to: [time, *batch, source], of `ys` as a run from `state` gave them, without resets.
-
-        All steps at once, from the outputs: nothing is kept for it while a model trains.
-        """
-        (own, attention), memory = params
-        queries = ys[:-1, ..., : self.attention.query_size]
-        first = self._query(own, state.cell)[None].astype(ys.dtype)
-        return self.attention.attend(attention, memory, jnp.concatenate([first, queries]))[1]
+    def _asking(self, before: AttentionState, after: AttentionState) -> Any:
+        return before.cell
 
 
 class AttentionAfterParams(NamedTuple):
     cell: Any  # of the cell inside
     attention: Any  # of the attention
     w: jax.Array  # [memory + cell's output, output]
-
-
-class AttentionAfterState(NamedTuple):
-    cell: Any  # of the cell inside
-    attended: jax.Array  # [*batch, output]: the last output, which is fed back; zeros at first
 
 
 @jax.tree_util.register_static
@@ -188,7 +193,7 @@ class AttentionAfter(Attentive):
         y_t = tanh([c_t, query(s_t)] W)
 
     The query is what the cell shows of its state. With `input_feeding`, the default, the output before is part of the input, and
-    `cell` has the input size of x and y together; the state is then (cell, attended). Without it the state is the
+    `cell` has the input size of x and y together; the state then holds it. Without it the state is the
     cell's own, and all steps attend at once, outside the loop. W starts as in Glorot & Bengio 2010.
     """
 
@@ -221,7 +226,7 @@ class AttentionAfter(Attentive):
         state = self.cell.initial_state(own.cell, batch, key)
         if not self.input_feeding:
             return state
-        return AttentionAfterState(state, jnp.zeros((*batch, self.attended_size), own.w.dtype))
+        return AttentionState(state, jnp.zeros((*batch, self.attended_size), own.w.dtype))
 
     def project(self, params: Bound, x: jax.Array) -> Any:
         own = params.params.cell
@@ -231,7 +236,7 @@ class AttentionAfter(Attentive):
         own = params.params.cell
         if not self.input_feeding:
             return self.cell.recur(own, state)
-        return self.cell.recur(own, state.cell), self._feed(own, state.attended)
+        return self.cell.recur(own, state.cell), self._feed(own, state.fed)
 
     def update(self, params: Bound, state: Any, z: Any, r: Any) -> Any:
         own = params.params.cell
@@ -239,12 +244,15 @@ class AttentionAfter(Attentive):
             return self.cell.update(own, state, z, r)
         r, fed = r
         new = self.cell.update(own, state.cell, self._projected(own, z, fed), r)
-        return AttentionAfterState(new, self._attended(params, self._query(own, new)))
+        return AttentionState(new, self._attended(params, self._query(own, new)))
 
     def readout(self, params: Bound, state: Any, x: jax.Array) -> jax.Array:
         if self.input_feeding:
-            return state.attended
+            return state.fed
         return self._attended(params, self.cell.readout(params.params.cell, state, x))
+
+    def _asking(self, before: Any, after: Any) -> Any:
+        return after.cell if self.input_feeding else after
 
     def _attended(self, params: Bound, query: jax.Array) -> jax.Array:
         own, memory = params

@@ -30,6 +30,17 @@ class Wrapper(Cell[Any, Any]):
     recurrent = property(lambda self: self.cell.recurrent)  # type: ignore[assignment]
     takes_context = property(lambda self: self.cell.takes_context)  # type: ignore[assignment]
 
+    def bind(self, params: Any, ys: Any, *, lengths: Any = None, mask: Any = None) -> Any:
+        return self.cell.bind(params, ys, lengths=lengths, mask=mask)
+
+    def spread(self, params: Any, batch: tuple[int, ...]) -> Any:
+        """Bound parameters for more batch axes, hypotheses of each row, which share its context."""
+        return self.cell.spread(params, batch)  # type: ignore[attr-defined]
+
+    def weights(self, params: Any, before: Any, after: Any) -> jax.Array:
+        """Where a step attended to, [*batch, source], from the states before and after it."""
+        return self.cell.weights(params, before.cell, after.cell)  # type: ignore[attr-defined]
+
 
 def check_rate(owner: str, rate: Any) -> None:
     """A rate is a share in [0, 1)."""

@@ -33,6 +33,9 @@ class Layer(abc.ABC):
     and its `step` runs, which raises TypeError where other steps are needed. The run of a stack ends (`last`) where its last layer
     that is not pointwise ends."""
 
+    takes_context: bool = False
+    """True: something in it attends to a sequence, which `bind` gives it."""
+
     @abc.abstractmethod
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters, in JAX's default float (float32, unless `jax_enable_x64` is set)."""
@@ -99,6 +102,21 @@ class Layer(abc.ABC):
             return self.last(params, xs, state, **segments._asdict(), key=key)
         state, ys = self.run(params, xs, state, segments, key)
         return state, self._at_end(ys, segments.mask)
+
+    def bind(self, params: Any, ys: Any, *, lengths: Any = None, mask: Any = None) -> Any:
+        """Parameters with outputs `ys` [source, *batch, ...] bound to them, for what in this layer attends.
+
+        They go where the parameters go, in `apply` and `step`. `lengths` or `mask` [source, *batch] say which positions are real.
+        """
+        return params
+
+    def spread(self, params: Any, batch: tuple[int, ...]) -> Any:
+        """Bound parameters for more batch axes in `step`: hypotheses of each row, which share what it attends to."""
+        return params
+
+    def attention_weights(self, params: Any, before: Any, after: Any) -> tuple[jax.Array, ...]:
+        """Where a step attended to, [*batch, source] for each cell that attends, from the states before and after it."""
+        return ()
 
     def time_and_batch(self, xs: Any) -> tuple[int, ...]:
         """The axes (time, *batch) of `xs`: all but those of its features. Tokens, which are integers, have no features."""

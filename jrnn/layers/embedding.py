@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..arrays import at_least_float32
 from ..checks import check_key_or_legacy, check_params, check_positive, check_switches, check_tokens, describe
 from ..segments import Segments
 from .base import Layer, check_layer, is_pointwise, split_key
@@ -174,7 +175,10 @@ class WordsAndCharacters(Layer):
 def lookup(vectors: jax.Array, tokens: Any) -> jax.Array:
     """Rows of `vectors` [vocabulary, size] for `tokens` [...]: [..., size]."""
     # Out of range under jit gives NaN, which training reports, rather than some other token's row.
-    return vectors.at[check_tokens(tokens, len(vectors))].get(mode="fill", fill_value=jnp.nan)
+    # The gradient of a row is a sum over all steps and rows that read it: as float32, and rounded once.
+    wide = vectors.astype(at_least_float32(vectors.dtype))
+    rows = wide.at[check_tokens(tokens, len(vectors))].get(mode="fill", fill_value=jnp.nan)
+    return rows.astype(vectors.dtype)
 
 
 def pretrained(params: EmbeddingParams, tokens: Sequence[str], vectors: Mapping[str, Any]) -> EmbeddingParams:

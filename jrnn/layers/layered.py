@@ -1,6 +1,7 @@
 """Layered: one layer after the other."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -45,6 +46,26 @@ class Layered(Layer):
     @property
     def pointwise(self) -> bool:
         return all(is_pointwise(layer) for layer in self.layers)
+
+    @property
+    def takes_context(self) -> bool:  # type: ignore[override]
+        return any(layer.takes_context for layer in self.layers)
+
+    def bind(self, params: Any, ys: Any, *, lengths: Any = None, mask: Any = None) -> Any:
+        return self._each(lambda layer, p: layer.bind(p, ys, lengths=lengths, mask=mask), params)
+
+    def spread(self, params: Any, batch: tuple[int, ...]) -> Any:
+        return self._each(lambda layer, p: layer.spread(p, batch), params)
+
+    def attention_weights(self, params: Any, before: Any, after: Any) -> tuple[jax.Array, ...]:
+        each = zip(self._entries(params, "params"), self._entries(before, "state"), self._entries(after, "state"))
+        found = [layer.attention_weights(*one) for layer, one in zip(self.layers, each, strict=True)]
+        return tuple(itertools.chain(*found))
+
+    def _each(self, f: Any, params: Any) -> tuple[Any, ...]:
+        """`f(layer, params)` for each layer that has any."""
+        pairs = zip(self.layers, self._entries(params, "params"), strict=True)
+        return tuple(f(layer, p) for layer, p in pairs if not layer.parameterless)
 
     def init(self, key: jax.Array) -> tuple[Any, ...]:
         check_key_or_legacy(key)

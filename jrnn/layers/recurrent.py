@@ -47,6 +47,19 @@ class Recurrent(Layer):
     def output_size(self) -> Any:
         return self.cell.output_size
 
+    @property
+    def takes_context(self) -> bool:  # type: ignore[override]
+        return self.cell.takes_context
+
+    def bind(self, params: Any, ys: Any, *, lengths: Any = None, mask: Any = None) -> Any:
+        return self.cell.bind(params, ys, lengths=lengths, mask=mask) if self.takes_context else params
+
+    def spread(self, params: Any, batch: tuple[int, ...]) -> Any:
+        return self.cell.spread(params, batch) if self.takes_context else params  # type: ignore[attr-defined]
+
+    def attention_weights(self, params: Any, before: Any, after: Any) -> tuple[jax.Array, ...]:
+        return (self.cell.weights(params, before, after),) if self.takes_context else ()  # type: ignore[attr-defined]
+
     def init(self, key: jax.Array) -> Any:
         check_key_or_legacy(key)
         return self.cell.init(key)

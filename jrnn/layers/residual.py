@@ -44,6 +44,19 @@ class Residual(Layer):
     def pointwise(self) -> bool:
         return is_pointwise(self.layer)
 
+    @property
+    def takes_context(self) -> bool:  # type: ignore[override]
+        return self.layer.takes_context
+
+    def bind(self, params: Any, ys: Any, *, lengths: Any = None, mask: Any = None) -> Any:
+        return self.layer.bind(params, ys, lengths=lengths, mask=mask)
+
+    def spread(self, params: Any, batch: tuple[int, ...]) -> Any:
+        return self.layer.spread(params, batch)
+
+    def attention_weights(self, params: Any, before: Any, after: Any) -> tuple[jax.Array, ...]:
+        return self.layer.attention_weights(params, before, after)
+
     def init(self, key: jax.Array) -> Any:
         return self.layer.init(key)
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import losses
-from ..checks import check_key_or_legacy, check_positive
+from ..checks import check_key_or_legacy, check_positive, check_switches
 from ..layers import Dense, Layer
-from ..layers.base import check_layer, check_switches
+from ..layers.base import check_layer
 from ..layers.dense import dense
 from ..segments import make_segments
 from .crf import CRF

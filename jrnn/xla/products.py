@@ -59,7 +59,8 @@ def _product_over_rows(equation: Any, factors: list[jax.Array]) -> jax.Array:
     """
     rows = tuple(range(factors[0].ndim - 1))
     over_rows = equation.params["dimension_numbers"] == ((rows, rows), ((), ()))
-    if not over_rows or any(map(_is_sharded, factors)):
+    mixed = factors[0].dtype != factors[1].dtype  # where a cell asks for float32 sums itself
+    if not over_rows or mixed or any(map(_is_sharded, factors)):
         return _product(equation, factors)
     a, b = (factor.reshape(-1, factor.shape[-1]) for factor in factors)
     narrow, other = sorted((a, b), key=lambda factor: factor.shape[1])
