@@ -79,11 +79,11 @@ class Attention(abc.ABC):
         if query.shape[-1] != self.query_size:
             raise ValueError(f"query is {describe(query)}; {self} expects [*batch, {self.query_size}]")
         scores = self.score(params, memory.keys, query)
-        if memory.mask is not None:
+        if memory.mask is None:
+            weights = jax.nn.softmax(scores)
+        else:
             real = jnp.broadcast_to(memory.mask, scores.shape)
-            scores = jnp.where(real, scores, jnp.finfo(scores.dtype).min)
-        weights = jax.nn.softmax(scores)
-        if memory.mask is not None:
+            weights = jax.nn.softmax(jnp.where(real, scores, jnp.finfo(scores.dtype).min))
             weights = jnp.where(real, weights, jnp.zeros_like(weights))
         context = contract(weights.astype(memory.values.dtype), memory.values)
         return context.astype(query.dtype), weights

@@ -15,7 +15,7 @@ from ..arrays import differentiable, is_differentiable, match_varying_axes, with
 from ..cells import AttentionState
 from ..checks import check_key, check_key_or_legacy, check_positive, check_switches, describe
 from ..layers import Dense, DenseParams, Embedding, Layer
-from ..layers.base import check_layer
+from ..layers.base import check_layer, split_key
 from ..layers.dense import dense
 from ..layers.embedding import lookup
 from ..segments import step_mask
@@ -290,7 +290,7 @@ class Conditional(abc.ABC):
         """
         if sampling is not None and key is None:
             raise ValueError("sampling is given without a key; expected one: the decoder draws tokens")
-        encode, decode, draw = (None,) * 3 if key is None else jax.random.split(key, 3)
+        encode, decode, draw = split_key(key, 3)
         condition = self.condition(params, source, lengths=source_lengths, mask=source_mask, key=encode)
         mask = step_mask(lengths, mask, tokens.shape)
         if sampling is None:
