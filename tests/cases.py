@@ -33,6 +33,9 @@ CELLS: dict[str, jrnn.Cell] = {
     "zoneout": jrnn.Zoneout(jrnn.LSTM(INPUT, HIDDEN), (0.2, 0.5)),
 }
 
+KINDS = ("jordan", "lstm-peephole", "lstm-projected", "gru-before", "ctrnn-everything", "learned-state", "zoneout")
+"""Cells that no other stands for: a product, noise, a time step, a parameter or a wrapper where the others have none."""
+
 LAYERS: dict[str, jrnn.Layer] = {
     "recurrent": jrnn.Recurrent(jrnn.GRU(INPUT, HIDDEN)),
     "recurrent-unrolled": jrnn.Recurrent(jrnn.LSTM(INPUT, HIDDEN), engine=jrnn.Scan(unroll=4)),

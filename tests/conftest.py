@@ -3,9 +3,18 @@
 import itertools
 import os
 import pathlib
+import tempfile
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("KERAS_BACKEND", "jax")  # one for all tests of a process: the first import of Keras fixes it
+# For thousands of small programs, each run a few times: most of the time would go into optimising them. Processes that a test
+# starts too. `optimised_compilation` is for the tests that read what the compiler made.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Workers, and runs that go on with others, share what was compiled.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    compiled = tempfile.TemporaryDirectory(prefix="jrnn-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import jax
 import pytest
@@ -58,11 +67,11 @@ def data_dir() -> pathlib.Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """For hundreds of small programs, each run once: most of the time would go into optimising them."""
+@pytest.fixture
+def optimised_compilation():
+    """As users compile."""
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
 

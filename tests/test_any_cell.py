@@ -16,8 +16,6 @@ from laws import weighted
 import jrnn
 from jrnn import Autodiff, Checkpointed, LinearSolve, Scan
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 TIME, ROWS, INPUT, HIDDEN = 5, 3, 3, 4
 
 WAYS = {

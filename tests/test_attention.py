@@ -13,8 +13,6 @@ import jrnn
 from jrnn import attention
 from jrnn.program import is_affine
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SOURCE, ROWS, TIME, INPUT, HIDDEN, MEMORY = 5, 3, 4, 2, 4, 6
 LENGTHS = jnp.array([5, 2, 0])
 WAYS = {

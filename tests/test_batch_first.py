@@ -43,7 +43,7 @@ def test_rnn_builds_it_around_the_same_stack():
 
 @pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize("marks", MARKS.values(), ids=MARKS)
-def test_the_same_numbers_turned(marks, noisy, quick_compilation):
+def test_the_same_numbers_turned(marks, noisy):
     state = random_state(STACK, PARAMS, (ROWS,))
     options = {"key": key(1)} if noisy else {}
     final, ys = STACK.apply(PARAMS, XS, state, **marks[1], **options)

@@ -34,7 +34,7 @@ PAIRS = [(name, cell) for name, cells in HAVE.items() for cell in cells]
 LACKING = [(name, cell) for name, cells in HAVE.items() for cell in CELLS if cell not in cells]
 
 pytestmark = [
-    pytest.mark.usefixtures("quick_compilation", "as_a_user"),
+    pytest.mark.usefixtures("as_a_user"),
     pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
     # Of the other libraries themselves, not of how they are used.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

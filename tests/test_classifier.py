@@ -44,7 +44,7 @@ def ends_by_hand(layer, ys, row):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_last_output_is_where_the_run_ends(name, quick_compilation):
+def test_the_last_output_is_where_the_run_ends(name):
     layer = ALL[name]
     params = random_params(layer)
     xs = random_inputs(layer, TIME, ROWS) if layer.input_size else normal(0, TIME, ROWS, 3)
@@ -57,7 +57,7 @@ def test_the_last_output_is_where_the_run_ends(name, quick_compilation):
 
 
 @pytest.mark.parametrize("name", ["recurrent", "reverse", "rnn-gru-both-ways", "residual"])
-def test_the_last_output_without_padding(name, quick_compilation):
+def test_the_last_output_without_padding(name):
     layer = ALL[name]
     params, xs = random_params(layer), random_inputs(layer, TIME, ROWS)
     full = jnp.full(ROWS, TIME)

@@ -14,8 +14,6 @@ from jrnn import attention
 from jrnn.layers.embedding import lookup
 from jrnn.models import Captioner, Decoder, EncoderDecoder
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SOURCES, TARGETS, ROWS = 7, 6, 3
 SOURCE = jnp.array([[1, 2, 3], [4, 5, 6], [3, 1, 0], [2, 2, 5]])
 SOURCE_LENGTHS = jnp.array([4, 2, 1])

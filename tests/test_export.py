@@ -15,8 +15,6 @@ from jrnn.interop.int8 import dequantize, quantize
 from jrnn.models import LanguageModel
 
 pytest.importorskip("flatbuffers", reason="JAX writes exported functions with flatbuffers, which is not installed")
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 STREAMED = {name: model for name, model in ALL.items() if name not in CANNOT_STREAM}
 READER = """
 import sys

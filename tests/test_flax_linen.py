@@ -17,8 +17,6 @@ from jax.sharding import PartitionSpec as P
 import jrnn
 from jrnn.flax.linen import RNN, Cell, FlaxCell
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 BATCH, TIME, INPUT, HIDDEN = 3, 6, 4, 5
 X = normal(0, BATCH, TIME, INPUT)
 LENGTHS = jnp.array([6, 2, 4])

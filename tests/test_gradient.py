@@ -5,15 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from cases import CELLS, cast, floats, random_inputs, random_params, random_state, run, same
+from cases import CELLS, KINDS, cast, floats, random_inputs, random_params, random_state, run, same
 from laws import weighted
 
 import jrnn
 from jrnn import Autodiff, Checkpointed, LinearSolve, Scan
 
 TIME = 7
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 WAYS = {
     "checkpointed": Checkpointed(every=3),
     "checkpointed-autodiff": Checkpointed(every=3, gradient=Autodiff()),
@@ -52,9 +50,9 @@ def derivatives(cell, gradient, reverse, given):
 
 @pytest.mark.parametrize(
     ("name", "way", "reverse"),
-    [(name, "states", index % 2 == 0) for index, name in enumerate(CELLS)]
-    + [("gru-before", way, False) for way in WAYS]
-    + [("lstm-peephole", way, True) for way in WAYS],
+    [(name, "states", index % 2 == 0) for index, name in enumerate(KINDS)]
+    + [("gru-before", way, False) for way in WAYS if way != "states"]
+    + [("lstm-peephole", way, True) for way in ("own-choice", "checkpointed")],
 )
 def test_every_way_gives_the_same_derivatives(name, way, reverse):
     with jax.enable_x64(True):
@@ -63,8 +61,7 @@ def test_every_way_gives_the_same_derivatives(name, way, reverse):
         same(derivatives(cell, WAYS[way], reverse, given(cell)), want, 1e-11)
 
 
-@pytest.mark.parametrize("name", ["lstm-projected", "gru-after"])
-@pytest.mark.parametrize("way", ["own-choice", "gates"])
+@pytest.mark.parametrize(("name", "way"), [("lstm-projected", "own-choice"), ("gru-after", "gates")])
 def test_derivatives_in_16_bits_are_those_in_32_but_for_rounding(name, way):
     cell = CELLS[name]
     want = derivatives(cell, Autodiff(), False, given(cell, jnp.float32))
@@ -74,7 +71,7 @@ def test_derivatives_in_16_bits_are_those_in_32_but_for_rounding(name, way):
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-@pytest.mark.parametrize("time", [1, 3, 4, 6])
+@pytest.mark.parametrize("time", [1, 4, 6])
 def test_any_number_of_steps_fits_any_tile(way, time):
     cell = CELLS["gru-after"]
     params, xs = random_params(cell), random_inputs(cell, time, 2)

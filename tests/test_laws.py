@@ -7,8 +7,6 @@ import pytest
 from cases import ALL, CANNOT_STREAM, CELLS, apply, cast, floats, random_inputs, random_params
 from jax.test_util import check_grads
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # Every law for these: a gated cell, one with products inside its update, one with noise and steps of its own length, a wrapper with
 # keys; a layer of each sort. The others go through a few laws here, their derivatives through test_gradient, their values
 # through the oracles of NumPy and PyTorch.

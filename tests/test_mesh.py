@@ -10,8 +10,6 @@ from jax.sharding import PartitionSpec as P
 import jrnn
 from jrnn import Autodiff, Checkpointed, LinearSolve, Scan
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SEVEN = ("elman-tanh", "jordan", "lstm", "lstm-projected", "gru-after", "gru-before", "ctrnn-noise")
 GRADIENTS = {
     "default": LinearSolve(),

@@ -17,7 +17,6 @@ runtime = pytest.importorskip("onnxruntime", reason="the oracle is onnxruntime, 
 
 from jrnn.interop.onnx import ACTIVATIONS, export  # noqa: E402, needs onnx
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 OPERATORS = {jrnn.Elman: "RNN", jrnn.LSTM: "LSTM", jrnn.PeepholeLSTM: "LSTM", jrnn.GRU: "GRU"}
 
 

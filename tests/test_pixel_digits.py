@@ -21,11 +21,11 @@ from experiments.run import Run, read_config
 from jrnn.data import bucketed
 from jrnn.models import Classifier
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "as_a_user")
+pytestmark = pytest.mark.usefixtures("as_a_user")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, quick_compilation):
+def whole(tmp_path_factory):
     """A tiny run, from end to end."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

@@ -169,7 +169,7 @@ TAILS = {
 
 @pytest.mark.parametrize("around", ["stack", "nested", "batch-first"])
 @pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS)
-def test_pointwise_layers_after_both_directions_go_where_each_direction_ends(tail, around, quick_compilation):
+def test_pointwise_layers_after_both_directions_go_where_each_direction_ends(tail, around):
     stack = jrnn.Layered((BOTH, *tail))
     params, xs = random_params(stack), random_inputs(BOTH, TIME, ROWS).at[4, 1].set(jnp.nan)
     layer, given, turned = {

@@ -18,7 +18,7 @@ from experiments import pos_tagging, supervised, tagged
 from experiments.data.treebank import PARTS, TAGS, Sentence
 from jrnn.data import bucketed
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "as_a_user")
+pytestmark = pytest.mark.usefixtures("as_a_user")
 
 LEXICON = {
     "DET": ["the", "a"],
@@ -52,7 +52,7 @@ def bank(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(bank, tmp_path_factory, quick_compilation):
+def run(bank, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         pos_tagging.main(["--smoke", "--treebank", str(bank), "--out", str(out), "--crf"])

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, apply, key, random_inputs, random_params, random_state, run, same, step
+from cases import CELLS, KINDS, apply, key, random_inputs, random_params, random_state, run, same, step
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 import jrnn
 
 TIME = 5
-BATCHES = st.sampled_from([(), (3,), (2, 2)])
-SOME = {name: CELLS[name] for name in ("lstm", "gru-before", "ctrnn-everything")}
+ROWS = 3  # other batch axes are the concern of a law
+SOME = {name: CELLS[name] for name in ("lstm", "ctrnn-everything")}
 each_cell = pytest.mark.parametrize("cell", SOME.values(), ids=SOME)
 # unroll turns lengths and mask into one array before it meets any cell.
 one_cell = pytest.mark.parametrize("cell", [CELLS["gru-after"]], ids=["gru-after"])
@@ -23,7 +23,7 @@ last = jax.jit(lambda layer, *arguments, **marks: layer.last(*arguments, **marks
 
 @st.composite
 def ragged(draw, resets: bool = False):
-    batch = draw(BATCHES)
+    batch = (ROWS,)
     mask = draw(arrays(bool, (TIME, *batch)))
     if draw(st.booleans()):
         mask = np.arange(TIME).reshape(TIME, *(1 for _ in batch)) < mask.sum(0)
@@ -103,7 +103,7 @@ def test_lengths_and_mask_together(cell, case):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+@pytest.mark.parametrize("cell", [CELLS[name] for name in KINDS], ids=KINDS)
 def test_a_document_starts_from_the_initial_state_and_not_from_the_state_given(cell, reverse):
     params, xs = random_params(cell), random_inputs(cell, TIME, 2)
     state = random_state(cell, params, (2,), noise=False)

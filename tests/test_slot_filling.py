@@ -22,7 +22,7 @@ from experiments.slot_scores import floor, score, without_cities
 from jrnn.data import Batch
 from jrnn.data.vocabulary import PADDING, UNKNOWN
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "as_a_user")
+pytestmark = pytest.mark.usefixtures("as_a_user")
 
 
 # --- a user's runs ----------------------------------------------------------------------------------------------------

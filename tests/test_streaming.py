@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from cases import ALL, CANNOT_STREAM, random_inputs, random_params, random_state, run, same
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 STREAMED = {name: model for name, model in ALL.items() if name not in CANNOT_STREAM}
 
 

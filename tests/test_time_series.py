@@ -17,7 +17,7 @@ from experiments.cells import POOLINGS
 from experiments.data.series import Part, SeriesSet
 from experiments.time_series import Config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "as_a_user")
+pytestmark = pytest.mark.usefixtures("as_a_user")
 
 
 def result(out):

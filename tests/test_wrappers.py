@@ -16,8 +16,6 @@ from test_any_cell import Attending, attended
 import jrnn
 from jrnn import initializers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 INSIDE = jrnn.Elman(3, 4)
 IMPLEMENTATIONS = ["threefry2x32", "rbg", "unsafe_rbg"]
 NOISY = {
