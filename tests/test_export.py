@@ -7,12 +7,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import ALL, CANNOT_STREAM, HIDDEN, INPUT, cast, random_inputs, random_params, random_state, run, same, step
+import test_encoder_decoder
+from cases import (
+    ALL,
+    CANNOT_STREAM,
+    HIDDEN,
+    INPUT,
+    cast,
+    normal,
+    random_inputs,
+    random_params,
+    random_state,
+    run,
+    same,
+    step,
+)
 
 import jrnn
 from jrnn.interop import stablehlo
 from jrnn.interop.int8 import dequantize, quantize
-from jrnn.models import LanguageModel
+from jrnn.models import Classifier, LanguageModel, Tagger
 
 pytest.importorskip("flatbuffers", reason="JAX writes exported functions with flatbuffers, which is not installed")
 STREAMED = {name: model for name, model in ALL.items() if name not in CANNOT_STREAM}
@@ -171,3 +185,46 @@ def test_requests_that_cannot_be_met():
     fails(
         ValueError, r"params.w_h has shape \[5, 20\]", cell, random_params(jrnn.LSTM(INPUT, 5))._replace(w_x=params.w_x)
     )
+
+
+MARKS = {"lengths": jnp.array([4, 2, 1], jnp.int32)}
+TOKENS = jnp.array([[1, 2, 3], [4, 5, 6], [3, 1, 0], [2, 2, 5]], jnp.int32)
+
+
+@pytest.mark.parametrize("marks", [{}, MARKS], ids=["whole", "lengths"])
+@pytest.mark.parametrize("kind", [Classifier, Tagger])
+def test_models_that_give_labels(kind, marks):
+    model = kind(jrnn.Layered((jrnn.Embedding(7, INPUT), ALL["rnn-gru-both-ways"])), 5)
+    params = random_params(model)
+    call = jax.export.deserialize(stablehlo.export(model, params, lengths=bool(marks))).call
+    same(call(TOKENS, *marks.values()), model.apply(params, TOKENS, **marks))
+    one = {name: lengths[:1] for name, lengths in marks.items()}
+    same(call(TOKENS[:, :1], *one.values()), model.apply(params, TOKENS[:, :1], **one))
+    with pytest.raises(TypeError, match=f"step=True .* but {kind.__name__} reads whole sequences"):
+        stablehlo.export(model, params, step=True)
+
+
+@pytest.mark.parametrize("name", ["state as it is", "both, and first", "attention in a stack, tied"])
+def test_models_that_write_sequences(name):
+    """The state from one function, a token at a time from the other, for any batch and source."""
+    model = test_encoder_decoder.MODELS[name]
+    params = random_params(model)
+    start, step = (
+        jax.export.deserialize(stablehlo.export(model, params, lengths=True, step=step)).call for step in (False, True)
+    )
+    for source, lengths in ((TOKENS, MARKS["lengths"]), (TOKENS[:2, 1:], MARKS["lengths"][1:])):
+        want = model.apply(params, source, TOKENS[:, : len(lengths)] % 6, source_lengths=lengths)
+        state = start(source, lengths)
+        for tokens, logits in zip(TOKENS[:, : len(lengths)] % 6, want, strict=True):
+            state, got = step(state, tokens)
+            same(got, logits)
+
+
+@pytest.mark.parametrize("name", ["first", "grid"])
+def test_models_that_write_about_features(name):
+    model = test_encoder_decoder.CAPTIONERS[name]
+    params = random_params(model)
+    start, step = (jax.export.deserialize(stablehlo.export(model, params, step=step)).call for step in (False, True))
+    features = normal(1, 3, 2, 3) if name == "grid" else normal(1, 3, 3)
+    want = model.apply(params, features, TOKENS[:1] % 6)
+    same(step(start(features), TOKENS[0] % 6)[1], want[0])

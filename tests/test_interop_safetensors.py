@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import test_encoder_decoder
 from cases import ALL, cast, key, random_params
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,11 +54,13 @@ MODELS = {
     "max": Classifier(STACK, 2, pooling=jrnn.pooling.Max()),
     "tagger": Tagger(READER, 3),
     "crf": Tagger(READER, 3, crf=True),
+    **{f"translator: {name}": model for name, model in test_encoder_decoder.MODELS.items()},
+    **{f"captioner: {name}": model for name, model in test_encoder_decoder.CAPTIONERS.items()},
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_classifiers_and_taggers_come_back(name, tmp_path):
+def test_models_come_back(name, tmp_path):
     params = random_params(MODELS[name])
     interop.save(tmp_path / "model.safetensors", MODELS[name], params)
     again, back = interop.load(tmp_path / "model.safetensors")

@@ -9,15 +9,15 @@ import numpy as np
 
 import jrnn
 
-from .. import models, pooling
+from .. import attention, models, pooling
 
 KINDS: dict[str, type] = {
     name: value
-    for module in (jrnn, models, pooling)
+    for module in (jrnn, attention, models, pooling)
     for name, value in vars(module).items()
     if isinstance(value, type) and dataclasses.is_dataclass(value)
 }
-"""jrnn's own cells, layers, models and engines by name: the classes that a file may ask for."""
+"""jrnn's own cells, attentions, layers, models and engines by name: the classes that a file may ask for."""
 
 
 def encode(value: Any, place: str = "model") -> Any:

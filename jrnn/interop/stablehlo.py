@@ -9,16 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engines import Engine, Scan
+from ..models import Classifier, Conditional, Tagger
 from .int8 import dequantize
 from .signature import Array, Model, signature
+from .whole import Function, whole
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def export(
-    model: Model, params: Any, *, step: bool = False, lengths: bool = False, platforms: tuple[str, ...] = ("cpu",)
+    model: Model | Classifier | Tagger | Conditional,
+    params: Any,
+    *,
+    step: bool = False,
+    lengths: bool = False,
+    platforms: tuple[str, ...] = ("cpu",),
 ) -> bytes:
-    """A cell, layer or language model and its weights, for any size of batch and any number of time steps.
+    """A cell, layer or model and its weights, for any size of batch and any number of time steps.
 
     The process that runs it needs jax and flatbuffers, as does this one:
 
@@ -31,6 +38,15 @@ def export(
     zeros to begin with, for every cell of jrnn. A language model takes tokens, int32 [time, batch], and gives logits. There
     is no dropout and no noise. Layers are run by `Scan()`, whichever engine they were trained with.
 
+    Models that give labels have no state, and those that write sequences make theirs from what they write about:
+
+        logits = run(xs)                        `Classifier` [batch, classes], `Tagger` [time, batch, labels]
+        state = run(source)                     `EncoderDecoder`, `Captioner`: their state before the first token
+        state, logits = run(state, token)       step=True: token int32 [batch] -> [batch, vocabulary]
+
+    with `lengths` last where lengths=True; a decoder's step is then exported with lengths=True too, as its state holds which
+    positions are real. That state holds what is attended to, which a step hands on as it is.
+
     Args:
       params: as `init` gives them; or quantised, and the bytes hold int8.
       step: one time step in place of a whole sequence, for streaming; its `state` may be donated.
@@ -39,14 +55,27 @@ def export(
     Raises:
       ValueError, TypeError: naming the option that cannot be met.
     """
-    wanted = signature(model, params, step=step, lengths=lengths)
     if isinstance(platforms, str) or not platforms or not set(platforms) <= set(PLATFORMS):
         raise ValueError(f"platforms is {platforms!r}; expected a tuple of one or more of {PLATFORMS}")
-    plain = _sequential(wanted.model)
     constants = jax.tree.map(np.asarray, params)  # what lies on several devices would ask for as many
+    if isinstance(model, Classifier | Tagger | Conditional):
+        function = whole(_sequential(model), params, step=step, lengths=lengths)
+    else:
+        function = _recurrent(model, params, step=step, lengths=lengths)
 
-    def run(state: dict[str, jax.Array], xs: jax.Array, *lengths: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
-        weights, start = dequantize(jax.tree.map(jnp.asarray, constants)), wanted.nested(state)
+    def run(*arguments: Any) -> Any:
+        return function.run(dequantize(jax.tree.map(jnp.asarray, constants)), *arguments)
+
+    return bytes(jax.export.export(jax.jit(run), platforms=platforms)(*function.arguments).serialize())
+
+
+def _recurrent(model: Any, params: Any, *, step: bool, lengths: bool) -> Function:
+    """A layer or language model with its state before and after."""
+    wanted = signature(model, params, step=step, lengths=lengths)
+    plain = _sequential(wanted.model)
+
+    def run(weights: Any, state: dict[str, jax.Array], xs: jax.Array, *lengths: jax.Array) -> Any:
+        start = wanted.nested(state)
         marks = {"lengths": lengths[0]} if lengths else {}
         end, ys = plain.step(weights, start, xs) if step else plain.apply(weights, xs, start, **marks)
         return wanted.flat(end), ys
@@ -59,7 +88,7 @@ def export(
     state = {name: argument((batch,), array) for name, array in wanted.state.items()}
     xs = argument((batch,) if step else (time, batch), wanted.xs)
     marks = [jax.ShapeDtypeStruct((batch,), jnp.int32)] if lengths else []
-    return bytes(jax.export.export(jax.jit(run), platforms=platforms)(state, xs, *marks).serialize())
+    return Function(run, (state, xs, *marks))
 
 
 def _sequential(model: Any) -> Any:

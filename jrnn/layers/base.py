@@ -184,7 +184,7 @@ def split_key(key: jax.Array | None, parts: int) -> Any:
 
 def last_step(mask: jax.Array) -> jax.Array:
     """The last real step of each row: int32 [*batch]."""
-    return len(mask) - 1 - jnp.argmax(mask[::-1], axis=0).astype(jnp.int32)
+    return mask.shape[0] - 1 - jnp.argmax(mask[::-1], axis=0).astype(jnp.int32)
 
 
 def first_step(mask: jax.Array) -> jax.Array:
