@@ -16,9 +16,8 @@ With a data folder, or by `--data etth1`, it forecasts 96 hours of ETTh1 from th
 """
 
 import dataclasses
-import sys
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import grain
 import jax
@@ -26,16 +25,17 @@ import jax.numpy as jnp
 import numpy as np
 
 import jrnn
-from experiments import pictures
-from experiments.cells import CELLS
+from experiments.common import pictures
+from experiments.common.command import command
+from experiments.common.options import Count, Rate, check_one
+from experiments.common.recurrent import Cell, CellConfig
+from experiments.common.run import Run, console
+from experiments.common.supervised import TrainingConfig, finish, mean_loss, train
 from experiments.data import forecasting as data
 from experiments.data.files import folder_given
 from experiments.data.forecasting import Data
-from experiments.run import Run, console, explained, open_run, use_all_cores
-from experiments.supervised import TrainingConfig, result_metrics, train
 from jrnn import losses
 from jrnn.arrays import affine, broadcast_like
-from jrnn.train import make_evaluate
 
 NAME = "forecasting"
 QUANTILES = (0.1, 0.5, 0.9)
@@ -45,7 +45,7 @@ PUBLISHED = {"DLinear": 0.386, "iTransformer": 0.386, "SegRNN": 0.368}  # MSE, E
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(TrainingConfig):
+class Config(CellConfig, TrainingConfig):
     """Train a forecaster."""
 
     data: Data | None = None
@@ -56,37 +56,42 @@ class Config(TrainingConfig):
     """Rows that a forecast is made from; by default 104 of co2 and 96 of others."""
     horizon: int | None = None
     """Rows that are forecast; by default 52 of co2 and 96 of others."""
-    segment: int | None = None
+    segment: Count | None = None
     """Rows that the network takes in one step; look-back and horizon are multiples of it. By default 26 of co2, 24 of others."""
-    cell: Literal[tuple(CELLS)] = "gru"  # type: ignore[valid-type]
-    """The recurrent cell."""
-    hidden: int = 128
-    """Units."""
-    dropout: float = 0.5
+    cell: Cell = "gru"
+    hidden: Count = 128
+    """Units, an even number."""
+    dropout: Rate = 0.5
     """Share of features dropped before the output."""
-    batch: int = 256
+    batch: Count = 256
     """Windows side by side, each with all its variables."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Passes over the training windows; by default 100 over co2's 1,215 and 10 over others."""
     learning_rate: float = 0.004
-    """Peak of AdamW's learning rate: it rises over the first 2 % of the steps and falls to 0 along a cosine."""
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 1}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.data and self.csv:
-            raise ValueError(f"--data is {self.data} and --csv {self.csv}; expected one of them: leave the other out")
-        if self.hidden < 2 or self.hidden % 2:
+        check_one(self, "data", "csv")
+        if self.hidden % 2:
             raise ValueError(f"--hidden is {self.hidden}; expected an even number, at least 2")
         if self.segment is None:
             return  # `resolved` fills it in, which comes through here again
-        if self.segment < 1:
-            raise ValueError(f"--segment is {self.segment}; expected at least 1")
         for name in ("lookback", "horizon"):
             rows = getattr(self, name)
             if rows is not None and (rows < 1 or rows % self.segment):
                 raise ValueError(f"--{name} is {rows}; expected a multiple of --segment, {self.segment}")
+
+    def resolved(self) -> Self:
+        """With the data that are read and what suits them."""
+        name = self.data
+        if name is None and self.csv is None:
+            name = "etth1" if folder_given(self.data_dir) else "co2"
+        usual = TASKS.get(name or "", ANY_OTHER)._asdict()
+        return dataclasses.replace(
+            self, data=name, **{key: value for key, value in usual.items() if getattr(self, key) is None}
+        )
 
 
 class Task(NamedTuple):
@@ -100,17 +105,6 @@ class Task(NamedTuple):
 
 TASKS = {"co2": Task(lookback=104, horizon=52, segment=26, epochs=100)}
 ANY_OTHER = Task(lookback=96, horizon=96, segment=24, epochs=10)
-
-
-def resolved(config: Config) -> Config:
-    """`config` and, where it leaves that open, which data are read and what suits them."""
-    name = config.data
-    if name is None and config.csv is None:
-        name = "etth1" if folder_given(config.data_dir) else "co2"
-    usual = TASKS.get(name or "", ANY_OTHER)._asdict()
-    return dataclasses.replace(
-        config, data=name, **{key: value for key, value in usual.items() if getattr(config, key) is None}
-    )
 
 
 class Window(NamedTuple):
@@ -212,20 +206,18 @@ def forecast(model: Forecaster, params: Any, windows: data.Windows) -> np.ndarra
 
 
 def experiment(run: Run, config: Config) -> None:
-    """Train by a resolved config, test the best checkpoint, write result.json and the picture."""
+    """Train, test the best checkpoint, write result.json and the picture."""
     task = Task(*(getattr(config, name) for name in Task._fields))
     series = data.load(config.data or "co2", file=config.csv, data_dir=config.data_dir)
     parts = {part: data.windows(series, part, lookback=task.lookback, horizon=task.horizon) for part in data.PARTS}
     if config.smoke:
         parts = {part: data.Windows(*(field[:512] for field in windows)) for part, windows in parts.items()}
-    cell = CELLS[config.cell](config.hidden, config.hidden)
-    model = Forecaster(cell, len(series.columns), task.horizon, task.segment, config.dropout)
+    model = Forecaster(config.make_cell(config.hidden), len(series.columns), task.horizon, task.segment, config.dropout)
 
-    def squared_error(params: Any, carry: Any, window: Window, key: None) -> tuple[losses.Mean, Any]:
+    def squared_error(params: Any, window: Window, key: None) -> losses.Mean:
         median = in_rising_order(model, params, window.past)[..., MEDIAN]
-        return losses.squared_error(median, window.future, None), carry
+        return losses.squared_error(median, window.future, None)
 
-    evaluate, valid = make_evaluate(squared_error), in_order(parts["valid"])
     naive = {
         name: {part: floor(series, windows, task.horizon) for part, windows in parts.items()}
         for name, floor in FLOORS.items()
@@ -242,7 +234,7 @@ def experiment(run: Run, config: Config) -> None:
         loss=lambda params, window, key: pinball(model.apply(params, window.past, key), window.future),
         batches=shuffled(parts["train"], config.batch, config.seed),
         batch_axes=BATCH_AXES,
-        evaluate=lambda params: evaluate(params, (), valid),
+        evaluate=mean_loss(squared_error, in_order(parts["valid"])),
         unit="pinball loss",
         valid_unit="MSE",
         floors={name: errors(found["valid"], parts["valid"].future)["mse"] for name, found in naive.items()},
@@ -279,15 +271,14 @@ def report(run: Run, config: Config, series: data.Series, fitted: Any, parts: An
         "published_mse": PUBLISHED if standard else {},
     }
     floors = {f"{name}: {unit}": value for name, each in below.items() for unit, value in each.items()}
-    path = run.write_result(metrics=result_metrics(fitted, **metrics), floors=floors, seconds=fitted.seconds)
     better = min(naive, key=lambda name: errors(naive[name]["valid"], parts["valid"].future)["mse"])
     draw(run.directory / "forecasts.png", series, parts["test"], quantiles, {better: naive[better]["test"]})
-    console.print(
+    said = (
         f"test MSE {test['mse']:.4f}, MAE {test['mae']:.4f} over {len(truth):,} windows (standardised by the training rows); "
         + "; ".join(f"{name}: {each['mse']:.4f}, {each['mae']:.4f}" for name, each in below.items())
         + "".join(f"; {name} {value}" for name, value in metrics["published_mse"].items())
     )
-    console.print(f"{fitted.seconds / 60:.1f} minutes; {path}")
+    finish(run, fitted, said, metrics=metrics, floors=floors)
 
 
 def draw(path: Path, series: data.Series, windows: data.Windows, quantiles: np.ndarray, naive: Any) -> None:
@@ -328,13 +319,7 @@ def draw(path: Path, series: data.Series, windows: data.Windows, quantiles: np.n
     pictures.save(figure, path)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    use_all_cores()
-    with explained():
-        run, config = open_run(NAME, Config, sys.argv[1:] if arguments is None else arguments)
-        config = resolved(config)
-        experiment(dataclasses.replace(run, config=config), config)
-
+main = command(NAME, Config, experiment)
 
 if __name__ == "__main__":
     main()

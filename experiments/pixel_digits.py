@@ -14,7 +14,7 @@ gets 99.2 to 99.3 % of the 10,000 test images right (seeds 0 to 2), in about thr
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 import jrnn
-from experiments import pictures, supervised
-from experiments.cells import CELLS, POOLINGS
-from experiments.classification import HeldOut, report
+from experiments.common import pictures, supervised
+from experiments.common.classification import HeldOut, report
+from experiments.common.command import command
+from experiments.common.options import Count, NotNegative, Share
+from experiments.common.recurrent import POOLINGS, Cell, Pooling, RecurrentConfig
+from experiments.common.run import Run, console
 from experiments.data import digits
-from experiments.run import Run, console, explained, open_run, use_all_cores
 from jrnn import initializers, losses
 from jrnn.data import Batch, batch_axes, bucketed
 from jrnn.models import Classifier
@@ -45,7 +47,7 @@ SHOWN = 500  # test images that are classified again after every step, for the p
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(supervised.TrainingConfig):
+class Config(RecurrentConfig, supervised.TrainingConfig):
     """Train a classifier of digits."""
 
     data: digits.Data = "sklearn"
@@ -54,38 +56,22 @@ class Config(supervised.TrainingConfig):
     """Any folder of four IDX files named as MNIST's (Fashion-MNIST, say), in place of --data."""
     order: digits.Order = "pixels"
     """One pixel a step from the top left, the same in a fixed random order, or one row a step."""
-    cell: Literal[tuple(CELLS)] = "gru"  # type: ignore[valid-type]
-    """The recurrent cell."""
-    layers: int = 1
-    """Recurrent layers, one on top of the other."""
-    hidden: int = 64
+    cell: Cell = "gru"
+    hidden: Count = 64
     """Units in each layer."""
-    pooling: Literal[tuple(POOLINGS)] = "last"  # type: ignore[valid-type]
+    pooling: Pooling = "last"
     """What is classified: the output after the last step, or the mean, the largest, or a weighted mean of all."""
-    dropout: float = 0.0
-    """Share of features dropped after each layer."""
     chrono: bool = False
     """Begin with memories of all lengths up to that of a sequence: slower to learn 64 steps, meant for hundreds."""
-    warp: float = 1.0
+    warp: NotNegative = 1.0
     """In training each image is moved by up to so many pixels, and turned and stretched by about a tenth as much; 0: it is not."""
-    early: float = 0.25
+    early: Share = 0.25
     """Share of training images of which only a beginning is read, so that the network has something to say at every step."""
-    epochs: int = 200
-    """Passes over the training data."""
+    epochs: Count = 200
     learning_rate: float = 0.005
-    """Peak of AdamW's learning rate: it rises over the first 2 % of the steps and falls to 0 along a cosine."""
-    every: int | None = 100
-    """Evaluate and save a checkpoint every so many steps."""
+    every: Count | None = 100
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 1, "batch": 16}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.early <= 1:
-            raise ValueError(f"--early is {self.early}; expected a share in [0, 1]")
-        for name, least in (("layers", 1), ("hidden", 1), ("warp", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name} is {getattr(self, name)}; expected at least {least}")
 
 
 class Example(NamedTuple):
@@ -97,12 +83,8 @@ class Example(NamedTuple):
 
 def build(config: Config, features: int, classes: int) -> Classifier:
     """Recurrent layers with dropout after each, pooling, output."""
-    layers: list[jrnn.Layer] = []
-    for _ in range(config.layers):
-        cell = CELLS[config.cell](features, config.hidden)
-        layers += [jrnn.Recurrent(cell), jrnn.Dropout(config.dropout)]
-        features = cell.output_size
-    return Classifier(jrnn.Layered(tuple(layers)), classes, pooling=POOLINGS[config.pooling](config.hidden))
+    stack = jrnn.Layered(config.make_stack(features))
+    return Classifier(stack, classes, pooling=POOLINGS[config.pooling](config.hidden))
 
 
 def chrono(model: Classifier, params: Any, key: jax.Array, steps: int) -> Any:
@@ -266,11 +248,7 @@ def seen_by(steps: int, shape: tuple[int, int], order: digits.Order) -> np.ndarr
     return np.isin(places, seen)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    use_all_cores()
-    with explained():
-        train(*open_run(NAME, Config, arguments))
-
+main = command(NAME, Config, train)
 
 if __name__ == "__main__":
     main()

@@ -15,11 +15,9 @@ https://universaldependencies.org. A finished run tags what you type in its lang
 """
 
 import dataclasses
-import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +25,15 @@ import numpy as np
 import tyro
 
 import jrnn
-from experiments import pictures, supervised, tagged
-from experiments.cells import CELLS
+from experiments.common import pictures, supervised
+from experiments.common.command import command
+from experiments.common.options import Count, NotNegative, Rate, check_one
+from experiments.common.recurrent import RecurrentConfig
+from experiments.common.run import Run, console, open_finished
 from experiments.data import hkcancor, treebank
 from experiments.data.files import folder_given
 from experiments.data.treebank import TAGS, Sentence, Treebank
-from experiments.run import Run, console, explained, open_run, read_config, use_all_cores, write_json
+from experiments.tags import pictures as tag_pictures
 from jrnn.data import Batch, Vocabulary, batch_axes, bucketed
 from jrnn.data.vocabulary import PADDING, UNKNOWN
 from jrnn.layers import Embedding, Spelled, WordsAndCharacters
@@ -50,43 +51,39 @@ SPELLED = 14  # characters that are read of a word: of a longer one (0.2 % of EW
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(supervised.TrainingConfig):
+class Config(RecurrentConfig, supervised.TrainingConfig):
     """Train a part-of-speech tagger."""
 
     data: Literal["hkcancor", "ewt"] | None = None
     """The Hong Kong Cantonese Corpus, or UD English EWT; by default EWT where a folder of data is given."""
     treebank: Path | None = None
     """Folder with *-ud-train.conllu, -dev and -test, in place of --data."""
-    cell: Literal[tuple(CELLS)] = "lstm"  # type: ignore[valid-type]
-    """The recurrent cell, over words and over characters."""
-    hidden: int = 128
-    """Units in each direction over the words."""
-    words: int = 100
+    hidden: Count = 128
+    """Units in each direction over the words; over the characters of a word it is --spelling."""
+    words: Count = 100
     """Size of a word's own vector."""
-    spelling: int = 32
+    spelling: Count = 32
     """Units in each direction over the characters of a word, and size of a character's vector."""
-    dropout: float = 0.5
-    """Share of features dropped before and after the layer over the words."""
-    unknown: float = 0.25
+    dropout: Rate = 0.5
+    """Share of features dropped before, between and after the layers over the words."""
+    unknown: NotNegative = 0.25
     """A word seen n times is taken for unknown in unknown / (unknown + n) of the cases (Kiperwasser & Goldberg 2016)."""
     crf: bool = False
     """Score the tags of a sentence together, by a conditional random field."""
-    epochs: int = 8
+    epochs: Count = 8
     learning_rate: float = 0.003
 
     SMOKE: ClassVar[dict[str, Any]] = {"epochs": 1, "hidden": 8, "words": 8, "spelling": 4}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.data and self.treebank:
-            raise ValueError(
-                f"--data is {self.data} and --treebank is {self.treebank}; expected one: leave the other out"
-            )
-        for name in ("hidden", "words", "spelling"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
-        if self.unknown < 0:
-            raise ValueError(f"--unknown is {self.unknown}; expected 0 or more")
+        check_one(self, "data", "treebank")
+
+    def resolved(self) -> Self:
+        """With the name of the data that are read."""
+        if self.data or self.treebank:
+            return self
+        return dataclasses.replace(self, data="ewt" if folder_given(self.data_dir) else "hkcancor")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,13 +111,6 @@ class Example(NamedTuple):
     tags: np.ndarray  # int32 [time], places in TAGS
 
 
-def resolved(config: Config) -> Config:
-    """With the name of the data that is read, so that --resume and `tag` know it."""
-    if config.data or config.treebank:
-        return config
-    return dataclasses.replace(config, data="ewt" if folder_given(config.data_dir) else "hkcancor")
-
-
 def vocabularies(train: Sequence[Sentence]) -> Vocabularies:
     """Every word and every character of the training part."""
     words = [[word.lower() for word in sentence.words] for sentence in train]
@@ -140,18 +130,12 @@ def encode(sentence: Sentence, known: Vocabularies) -> Example:
 
 
 def build(config: Config, known: Vocabularies) -> Tagger:
-    """A bidirectional layer over words, each its own vector beside what a bidirectional layer makes of its characters."""
-    dropout = jrnn.Dropout(config.dropout)
+    """Bidirectional layers over words, each its own vector beside what a bidirectional layer makes of its characters."""
     letters = Embedding(len(known.characters), config.spelling)
-    spelling = jrnn.Layered((letters, both_ways(config, config.spelling, config.spelling)))
+    spelling = jrnn.Layered((letters, config.make_layer(config.spelling, config.spelling, both_ways=True)))
     embed = WordsAndCharacters(Embedding(len(known.words), config.words), spelling)
-    layers = (embed, dropout, both_ways(config, embed.output_size, config.hidden), dropout)
-    return Tagger(jrnn.Layered(layers), len(TAGS), crf=config.crf)
-
-
-def both_ways(config: Config, inputs: int, hidden: int) -> jrnn.Bidirectional:
-    cell = CELLS[config.cell](inputs, hidden)
-    return jrnn.Bidirectional(jrnn.Recurrent(cell), jrnn.Recurrent(cell, reverse=True))
+    stack = config.make_stack(embed.output_size, both_ways=True, dropout_before=True)
+    return Tagger(jrnn.Layered((embed, *stack)), len(TAGS), crf=config.crf)
 
 
 def make_loss(model: Tagger, train: Sequence[Example], unknown: float) -> Callable[[Any, Batch, Any], Mean]:
@@ -201,8 +185,7 @@ def train(run: Run, config: Config) -> None:
     def wrong(params: Any) -> float:
         return 100 * (1 - accuracy(predict(params, "dev"), examples["dev"]))
 
-    run.start()
-    write_json(run.directory / VOCABULARY, {name: words.tokens for name, words in known._asdict().items()})
+    run.start({VOCABULARY: {name: words.tokens for name, words in known._asdict().items()}})
     sizes = ", ".join(f"{len(examples[part]):,} {part}" for part in treebank.PARTS)
     console.print(f"{bank.name}: {sizes} sentences; {len(known.words):,} words, {len(known.characters)} characters")
     params, fitted = supervised.train(
@@ -221,11 +204,10 @@ def train(run: Run, config: Config) -> None:
     predicted = {part: predict(params, part) for part in held_out}
     seen = {word for sentence in bank.train for word in sentence.words}
     measured = {part: measure(predicted[part], getattr(bank, part), seen) for part in held_out}
-    metrics = supervised.result_metrics(fitted, **measured, published=PUBLISHED if config.data == "ewt" else [])
-    path = run.write_result(metrics=metrics, floors=floors, seconds=fitted.seconds)
+    metrics = {**measured, "published": PUBLISHED if config.data == "ewt" else []}
     draw(run, bank, predicted["test"], said=hkcancor.jyutping() if cantonese else {})
-    report(measured, floors, target=TARGET if config.data == "ewt" and not config.smoke else None)
-    console.print(f"{fitted.seconds / 60:.1f} minutes; {path}, with sentences.png and confusion.png beside it")
+    said = described(measured, floors, target=TARGET if config.data == "ewt" and not config.smoke else None)
+    supervised.finish(run, fitted, said, metrics=metrics, floors=floors)
 
 
 def accuracy(predicted: Sequence[np.ndarray], examples: Sequence[Example]) -> float:
@@ -253,39 +235,40 @@ def draw(run: Run, bank: Treebank, predicted: Sequence[np.ndarray], said: Mappin
     truth = [TAGS.index(tag) for sentence in bank.test for tag in sentence.tags]
     pictures.confusion(run.directory / "confusion.png", truth, np.concatenate(predicted).tolist(), TAGS)
     lines = [
-        tagged.Line([said.get(word, word) for word in sentence.words], [TAGS[tag] for tag in tags], sentence.tags)
+        tag_pictures.Line([said.get(word, word) for word in sentence.words], [TAGS[tag] for tag in tags], sentence.tags)
         for sentence, tags in zip(bank.test, predicted)
         if 6 <= len(tags) <= 18
     ]
     name = f"{bank.name} in Jyutping" if said else bank.name
     title = f"{name}: test sentences at even distances; red: wrong, with the right tag beneath"
-    tagged.draw(run.directory / "sentences.png", lines[:: -(-len(lines) // 14)], title)
+    tag_pictures.draw(run.directory / "sentences.png", lines[:: -(-len(lines) // 14)], title)
 
 
-def report(measured: dict[str, Any], floors: dict[str, float], *, target: float | None) -> None:
+def described(measured: dict[str, Any], floors: dict[str, float], *, target: float | None) -> str:
+    lines = []
     for part, found in measured.items():
         unseen = "none unseen"
         if found["words_unseen"]:
             unseen = f"of the {found['words_unseen']:,} unseen in training {found['accuracy_unseen']:.1%}"
-        console.print(f"{part}: {found['accuracy']:.2%} of {found['words']:,} words right, {unseen}")
+        lines.append(f"{part}: {found['accuracy']:.2%} of {found['words']:,} words right, {unseen}")
     score = measured["test"]["accuracy"]
     goal = "" if target is None else f"; target {target:.0%}: {'reached' if score >= target else 'NOT reached'}"
-    console.print(f"test: each word's most frequent tag {floors['test']:.2%}, this run {score:.2%}{goal}")
+    return "\n".join([*lines, f"test: each word's most frequent tag {floors['test']:.2%}, this run {score:.2%}{goal}"])
 
 
-def tag(config: Tag) -> None:
+def tag(options: Tag) -> None:
     """Print a sentence with the tags that a trained model gives its words."""
-    trained = read_config(config.run, NAME, Config)
-    stored = json.loads((config.run / VOCABULARY).read_text())
+    run, config = open_finished(options.run, NAME, Config)
+    stored = run.read(VOCABULARY)
     known = Vocabularies(*(Vocabulary(tuple(stored[name])) for name in Vocabularies._fields))
-    words = (hkcancor.words_of if trained.data == "hkcancor" else cut)(config.sentence)
+    words = (hkcancor.words_of if config.data == "hkcancor" else cut)(options.sentence)
     if not words:
         raise ValueError("the sentence is empty; expected at least one word to tag")
-    model = build(trained, known)
-    params = supervised.restore(Run(NAME, trained, config.run), trained, model.init(jax.random.key(0)))
+    model = build(config, known)
+    params = supervised.restore(run, model.init(jax.random.key(0)))
     example = encode(Sentence(words, ["X"] * len(words)), known)
     (places,) = supervised.predict(make_decode(model), params, bucketed([example], batch=1), time=True)
-    console.print(tagged.shown(words, [TAGS[place] for place in places]))
+    console.print(tag_pictures.shown(words, [TAGS[place] for place in places]))
 
 
 def cut(sentence: str) -> list[str]:
@@ -295,18 +278,7 @@ def cut(sentence: str) -> list[str]:
     return [sentence[start:end] for start, end in NLTKWordTokenizer().span_tokenize(sentence)]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["tag"]:
-        with explained():
-            tag(tyro.cli(Tag, args=arguments[1:], prog=f"python -m experiments.{NAME} tag"))
-        return
-    use_all_cores()
-    with explained():
-        run, config = open_run(NAME, Config, arguments)
-        config = resolved(config)
-        train(dataclasses.replace(run, config=config), config)
-
+main = command(NAME, Config, train, also={"tag": (Tag, tag)})
 
 if __name__ == "__main__":
     main()

@@ -10,23 +10,18 @@ become 0.37; half a minute on two cores.
 """
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import jax
-import tyro
 
 from experiments import char_lm
+from experiments.common.command import command
+from experiments.common.run import console
 from experiments.data import text
-from experiments.data.windows import BATCH_AXES, Windows
-from experiments.run import console, explained, read_config, use_all_cores
-from jrnn.checkpoint import Checkpoints
 from jrnn.interop import stablehlo
 from jrnn.interop.int8 import dequantize, quantize
 from jrnn.models import LanguageModel
-from jrnn.train import make_evaluate
 
 NAME = "quantize"
 
@@ -43,21 +38,14 @@ class Config:
 
 def compare(config: Config) -> dict[str, dict[str, Any]]:
     """For float32 and int8: nats per character of what was held out, bytes of the weights and of both exports."""
-    trained = read_config(config.run, char_lm.NAME, char_lm.Config)
-    vocabulary = json.loads((config.run / char_lm.VOCABULARY).read_text())
-    model = char_lm.build(trained, vocabulary)
-    checkpoints = Checkpoints(config.run / "checkpoints")
-    params = checkpoints.restore(char_lm.start(model, trained)[0], checkpoints.best()).state.params
+    trained, vocabulary, model, params = char_lm.open_trained(config.run)
     corpus = text.load(trained.corpus, file=trained.data, data_dir=config.data_dir or trained.data_dir)
     part = "valid" if corpus.test is None else "test"
-    held_out = text.encode(getattr(corpus, part), vocabulary)
-    rows = Windows(held_out, **char_lm.evaluation_shape(len(held_out)))
-    evaluate = make_evaluate(char_lm.make_loss(model), batch_axes=BATCH_AXES)
-    carry = model.initial_state(params, rows[0].inputs.shape[1:])
+    evaluate = char_lm.held_out_loss(model, text.encode(getattr(corpus, part), vocabulary))
 
     def measured(weights: Any) -> dict[str, Any]:
         return {
-            f"nats, {part}": evaluate(dequantize(weights), carry, (rows[i] for i in range(len(rows)))),
+            f"nats, {part}": evaluate(dequantize(weights)),
             "weights, bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(weights)),
             "StableHLO, bytes": len(stablehlo.export(model, weights, step=True)),
             "ONNX, bytes": onnx_bytes(model, weights),
@@ -78,11 +66,9 @@ def onnx_bytes(model: LanguageModel, params: Any) -> int | str:
         return "ONNX has no such cell"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    use_all_cores()
-    with explained():
-        config = tyro.cli(Config, args=arguments, prog=f"python -m experiments.{NAME}", description=__doc__)
-        found = compare(config)
+def show(config: Config) -> None:
+    """Compare, as a table."""
+    found = compare(config)
     nats, *sizes = found["float32"]
     console.print("| weights |", " | ".join(found["float32"]), "|")
     for name, row in found.items():
@@ -94,5 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     console.print(f"int8 changes the loss by {100 * (found['int8'][nats] / found['float32'][nats] - 1):+.2f} %")
 
 
+main = command(NAME, Config, show)
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -16,7 +16,8 @@ from typing import Any
 
 import tyro
 
-from experiments.run import console, explained, write_json
+from experiments.common.command import explained, parse
+from experiments.common.run import console, write_json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,8 +93,8 @@ def run(config: Config, options: list[str]) -> Path:
 def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     cut = arguments.index("--") if "--" in arguments else len(arguments)
-    with explained():
-        config = tyro.cli(Config, args=arguments[:cut], prog="python -m experiments.seeds", description=__doc__)
+    with explained("seeds"):
+        config = parse(Config, arguments[:cut], "seeds", description=__doc__)
         console.print(run(config, arguments[cut + 1 :]))
 
 

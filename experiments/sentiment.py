@@ -15,10 +15,8 @@ word by word.
 """
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +25,16 @@ import tyro
 from matplotlib.figure import Figure
 
 import jrnn
-from experiments import supervised
-from experiments.cells import CELLS, POOLINGS
+from experiments.common import supervised
+from experiments.common.command import command
+from experiments.common.options import Count, Rate
+from experiments.common.pictures import save
+from experiments.common.recurrent import POOLINGS, Pooling, RecurrentConfig
+from experiments.common.run import Run, console, open_finished
+from experiments.common.supervised import TrainingConfig, predict
 from experiments.data import sentences
 from experiments.data.sentences import Part
 from experiments.data.vectors import read_vectors
-from experiments.pictures import save
-from experiments.run import Run, console, explained, open_run, read_config, use_all_cores, write_json
-from experiments.supervised import TrainingConfig, predict, result_metrics
 from jrnn import losses
 from jrnn.data import Vocabulary, batch_axes, bucketed
 from jrnn.data.vocabulary import UNKNOWN
@@ -54,7 +54,7 @@ SENTENCES = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(TrainingConfig):
+class Config(RecurrentConfig, TrainingConfig):
     """Train a classifier of sentences."""
 
     corpus: Literal["mr", "sst2"] = "mr"
@@ -65,37 +65,27 @@ class Config(TrainingConfig):
     """Which tenth of the sentences to test on, 0 to 9 (sst2 has a test part of its own)."""
     phrases: bool = True
     """Whether to train on all phrases of the treebank, or on whole sentences alone."""
-    cell: Literal[tuple(CELLS)] = "lstm"  # type: ignore[valid-type]
-    """The recurrent cell."""
     bidirectional: bool = True
     """Whether to read backwards too."""
-    hidden: int = 64
+    hidden: Count = 64
     """Units in each direction."""
-    embedding: int = 128
+    embedding: Count = 128
     """Size of the vector that stands for a word."""
     vectors: Path | None = None
     """Word vectors to start from, a text file of GloVe or word2vec; --embedding is their size."""
-    pooling: Literal[tuple(POOLINGS)] = "mean"  # type: ignore[valid-type]
+    pooling: Pooling = "mean"
     """What the sentence comes to: the last output of each direction, or the mean, maximum or weighted mean of all."""
-    dropout: float = 0.5
-    """Share of features dropped before and after the recurrent layer, the same at every word of a sentence."""
-    word_dropout: float = 0.1
+    dropout: Rate = 0.5
+    """Share of features dropped before, between and after the layers, the same at every word of a sentence."""
+    word_dropout: Rate = 0.1
     """Share of words replaced by the unknown word in training."""
-    min_count: int = 1
+    min_count: Count = 1
     """A word seen less often in training is unknown."""
-    batch: int = 50
-    epochs: int = 5
+    batch: Count = 50
+    epochs: Count = 5
     learning_rate: float = 0.002
 
-    SMOKE = {"hidden": 8, "embedding": 8, "batch": 20, "epochs": 2, "vectors": None}  # noqa: RUF012
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("hidden", "embedding", "min_count"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
-        if not 0 <= self.word_dropout < 1:
-            raise ValueError(f"--word-dropout is {self.word_dropout}; expected a share in [0, 1)")
+    SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "embedding": 8, "batch": 20, "epochs": 2, "vectors": None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,13 +106,9 @@ class Example(NamedTuple):
 
 
 def build(config: Config, vocabulary: Vocabulary) -> Classifier:
-    """Embedding, one recurrent layer with variational dropout around it (Gal & Ghahramani 2016), pooling, two classes."""
-    cell = CELLS[config.cell](config.embedding, config.hidden)
-    layer: jrnn.Layer = jrnn.Recurrent(cell)
-    if config.bidirectional:
-        layer = jrnn.Bidirectional(layer, jrnn.Recurrent(cell, reverse=True))
-    dropout = jrnn.Dropout(config.dropout, variational=True)
-    layers = (Embedding(len(vocabulary), config.embedding), dropout, layer, dropout)
+    """Embedding, recurrent layers with variational dropout around each (Gal & Ghahramani 2016), pooling, two classes."""
+    stack = config.make_stack(config.embedding, both_ways=config.bidirectional, dropout_before=True, variational=True)
+    layers = (Embedding(len(vocabulary), config.embedding), *stack)
     return Classifier(jrnn.Layered(layers), len(sentences.LABELS), pooling=POOLINGS[config.pooling](config.hidden))
 
 
@@ -201,8 +187,7 @@ def train(run: Run, config: Config) -> None:
         found = predict(classify, params, held_out[part])
         return float(np.mean(np.equal(found, parts[part].labels)))
 
-    run.start()
-    write_json(run.directory / VOCABULARY, vocabulary.tokens)
+    run.start({VOCABULARY: vocabulary.tokens})
     console.print(
         f"{corpus.name}: {len(examples):,} examples to train on, {len(corpus.valid.labels):,} to select on, "
         f"{len(corpus.test.labels):,} to test on; {len(vocabulary):,} words\n"
@@ -223,15 +208,15 @@ def train(run: Run, config: Config) -> None:
     right = {part: accuracy(best, part) for part in parts}
     draw(run.directory / "unfolding.png", make_unfold(model), best, vocabulary, corpus.test)
     published = None if config.data or config.smoke else PUBLISHED[config.corpus]
-    metrics = result_metrics(fitted, accuracy=right, published=published, split=split(config))
-    path = run.write_result(
-        metrics=metrics, floors={f"naive Bayes {p}": v for p, v in floors.items()}, seconds=fitted.seconds
-    )
     beside = "" if published is None else f"; published {100 * published:.1f} %"
-    console.print(
+    supervised.finish(
+        run,
+        fitted,
         f"test: {100 * right['test']:.1f} % of {len(corpus.test.labels):,} right (validation {100 * right['valid']:.1f} %); "
         f"naive Bayes {100 * floors['test']:.1f} %: {'above' if right['test'] > floors['test'] else 'NOT above'} the floor"
-        f"{beside}\n{fitted.seconds / 60:.1f} minutes; {path}"
+        f"{beside}",
+        metrics={"accuracy": right, "published": published, "split": split(config)},
+        floors={f"naive Bayes {part}": value for part, value in floors.items()},
     )
 
 
@@ -286,16 +271,15 @@ def some(part: Part, count: int) -> Part:
     return Part(part.sentences[::stride], part.labels[::stride])
 
 
-def score(config: Score) -> None:
+def score(options: Score) -> None:
     """Print the probability after each word of a sentence."""
-    trained = read_config(config.run, NAME, Config)
-    vocabulary = Vocabulary(tuple(json.loads((config.run / VOCABULARY).read_text())))
-    words = sentences.tokenize(config.sentence, treebank="n't" in vocabulary)
+    run, config = open_finished(options.run, NAME, Config)
+    vocabulary = Vocabulary(tuple(run.read(VOCABULARY)))
+    words = sentences.tokenize(options.sentence, treebank="n't" in vocabulary)
     if not words:
-        raise ValueError(f"the sentence is {config.sentence!r}, without a word; expected at least one")
-    model = build(trained, vocabulary)
-    run = Run(NAME, trained, config.run)
-    params = supervised.restore(run, trained, model.init(jax.random.key(0)))
+        raise ValueError(f"the sentence is {options.sentence!r}, without a word; expected at least one")
+    model = build(config, vocabulary)
+    params = supervised.restore(run, model.init(jax.random.key(0)))
     likely = make_unfold(model)(params, vocabulary.encode(words))
     print("likely to be positive, after each word")
     for word, p in zip(words, likely):
@@ -304,16 +288,7 @@ def score(config: Score) -> None:
     print(f"{sentences.LABELS[int(likely[-1] > 0.5)]}: {100 * max(likely[-1], 1 - likely[-1]):.1f} %")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["score"]:
-        with explained():
-            score(tyro.cli(Score, args=arguments[1:], prog=f"python -m experiments.{NAME} score"))
-        return
-    use_all_cores()
-    with explained():
-        train(*open_run(NAME, Config, arguments))
-
+main = command(NAME, Config, train, also={"score": (Score, score)})
 
 if __name__ == "__main__":
     main()

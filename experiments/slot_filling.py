@@ -11,10 +11,9 @@ import collections
 import dataclasses
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +24,16 @@ from rich.text import Text
 from seqeval.metrics.sequence_labeling import get_entities
 
 import jrnn
-from experiments import slot_pictures, supervised
-from experiments.cells import CELLS
+from experiments.common import supervised
+from experiments.common.command import command
+from experiments.common.options import Count, Limit, Rate
+from experiments.common.recurrent import CELLS, recurrent
+from experiments.common.run import Run, console, open_finished
 from experiments.data import atis
 from experiments.data.atis import Utterance
-from experiments.run import Run, console, explained, open_run, read_config, use_all_cores, write_json
-from experiments.slot_model import Labelled, SlotFiller, SlotFillerParams, noisy
-from experiments.slot_scores import floor, score, without_cities
+from experiments.slots import pictures
+from experiments.slots.model import Labelled, SlotFiller, SlotFillerParams, noisy
+from experiments.slots.scores import floor, score, without_cities
 from jrnn.data import Batch, Vocabulary, batch_axes, bucketed
 from jrnn.losses import Mean
 
@@ -62,18 +64,18 @@ class Config(supervised.TrainingConfig):
     """The encoder: a cell run forwards, or an LSTM in both directions."""
     compare: bool = False
     """Train every model, one after the other, each in a directory of its own."""
-    seeds: int = 1
+    seeds: Count = 1
     """With --compare: runs of each model, from --seed on."""
     held_out: bool = False
     """Train without the 500 utterances of atis-2.dev and keep the step that is best on them, as the options here were chosen.
     Otherwise they are trained on too, as in published results, and the step kept is the one that fits them best."""
-    hidden: int = 128
+    hidden: Count = 128
     """Units in each direction."""
-    embedding: int = 100
+    embedding: Count = 100
     """Size of the vector that stands for a word."""
-    window: int = 3
+    window: Annotated[int, Limit("0 or more words", lambda value: value >= 0)] = 3
     """Words on either side that are read with each word by a model of one direction; one of both directions reads none."""
-    dropout: float = 0.5
+    dropout: Rate = 0.5
     """Share of features dropped before and after the recurrent layer."""
     crf: bool = False
     """Choose the slots of an utterance together, by a conditional random field."""
@@ -81,27 +83,16 @@ class Config(supervised.TrainingConfig):
     """How much an utterance's intent counts in the loss beside one word's slot."""
     rare: float = 1.0
     """In half of the training utterances a word seen n times is made unknown with probability rare / (rare + n),"""
-    name_rate: float = 0.3
+    name_rate: Rate = 0.3
     """one that fills a slot at least with this one,"""
-    omit_rate: float = 0.1
+    omit_rate: Rate = 0.1
     """and one that fills none is left out with this one."""
-    epochs: int = 25
+    epochs: Count = 25
     learning_rate: float = 0.004
-    utterances: int | None = None
+    utterances: Count | None = None
     """Train and test on so many utterances only."""
 
-    SMOKE = {"epochs": 1, "hidden": 8, "embedding": 8, "utterances": 64}  # noqa: RUF012
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("seeds", "hidden", "embedding", "utterances"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
-        if self.window < 0:
-            raise ValueError(f"--window is {self.window}; expected 0 or more words")
-        for name in ("name_rate", "omit_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected a share in [0, 1)")
+    SMOKE: ClassVar[dict[str, Any]] = {"epochs": 1, "hidden": 8, "embedding": 8, "utterances": 64}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,10 +133,7 @@ def build(config: Config, names: Names) -> SlotFiller:
     """Embedding, dropout, the recurrent layer, dropout, and both heads."""
     cell, both = MODELS[config.model]
     window = 0 if both else config.window
-    one = CELLS[cell](config.embedding * (2 * window + 1), config.hidden)
-    layer: jrnn.Layer = jrnn.Recurrent(one)
-    if both:
-        layer = jrnn.Bidirectional(layer, jrnn.Recurrent(one, reverse=True))
+    layer = recurrent(CELLS[cell](config.embedding * (2 * window + 1), config.hidden), both_ways=both)
     dropout = jrnn.Dropout(config.dropout)
     return SlotFiller(
         jrnn.Embedding(len(names.words), config.embedding),
@@ -191,7 +179,15 @@ def make_label(model: SlotFiller, names: Names) -> Callable[[SlotFillerParams, S
     return label
 
 
-def train(run: Run, config: Config, data: atis.Atis) -> dict[str, Any]:
+def experiment(run: Run, config: Config) -> None:
+    """Train one model, or all of them."""
+    data = atis.load(config.data_dir)
+    if config.utterances is not None:
+        data = atis.Atis(*(part[: config.utterances] for part in data))
+    (compare if config.compare else train)(run, config, data)
+
+
+def train(run: Run, config: Config, data: atis.Atis) -> None:
     """Train one model, evaluate its best checkpoint, write result.json."""
     if not config.held_out:
         data = data._replace(train=[*data.train, *data.valid])
@@ -212,8 +208,7 @@ def train(run: Run, config: Config, data: atis.Atis) -> dict[str, Any]:
         found = score(data.valid, label(params, data.valid))
         return 100 - (found["slots"] + found["intent"]) / 2
 
-    run.start()
-    write_json(run.directory / NAMES, {**names._asdict(), "words": names.words.tokens})
+    run.start({NAMES: {**names._asdict(), "words": names.words.tokens}})
     params, fitted = supervised.train(
         run,
         config,
@@ -233,15 +228,14 @@ def train(run: Run, config: Config, data: atis.Atis) -> dict[str, Any]:
         "published": PUBLISHED,
     }
     floors = {f"most frequent, {name}": value for name, value in floor(data.train, data.test).items()}
-    slot_pictures.sentences(run.directory / "sentences.png", data.test, labelled)
-    path = run.write_result(metrics=supervised.result_metrics(fitted, **metrics), floors=floors, seconds=fitted.seconds)
-    console.print(
+    pictures.sentences(run.directory / "sentences.png", data.test, labelled)
+    said = (
         f"{config.model}, {len(data.train):,} utterances to train on, test part of ATIS: {described(metrics['test'])} "
         f"(floor {floors['most frequent, slots']:.1f} and {floors['most frequent, intent']:.1f}, target "
         f"{TARGET[MODELS[config.model][1]]:.1f} and 95); with every city unknown: "
-        f"{described(metrics['test, every city unknown'])}\n{fitted.seconds / 60:.1f} minutes; {path}"
+        f"{described(metrics['test, every city unknown'])}"
     )
-    return json.loads(path.read_text())
+    supervised.finish(run, fitted, said, metrics=metrics, floors=floors)
 
 
 def described(scores: Mapping[str, float]) -> str:
@@ -274,7 +268,7 @@ def compare(run: Run, config: Config, data: atis.Atis) -> None:
         )
     console.print(table)
     floors = next(iter(results.values()))[0]["floors"]
-    slot_pictures.bars(
+    pictures.bars(
         run.directory / "models.png",
         {name: [score["slots"] for score in found] for name, found in scores.items()},
         {name: numbers["slots"] for name, numbers in PUBLISHED.items()},
@@ -291,18 +285,18 @@ def spread(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ({min(values):.2f}..{max(values):.2f})"
 
 
-def demo(config: Demo) -> None:
+def demo(options: Demo) -> None:
     """Label sentences with a trained model."""
-    directory = newest() if config.run is None else config.run
-    trained = read_config(directory, NAME, Config)
-    names = read_names(directory)
-    model = build(trained, names)
-    params = supervised.restore(Run(NAME, trained, directory), trained, model.init(jax.random.key(0)))
-    sentences = [atis.words_of(sentence) for sentence in config.sentences]
+    run, config = open_finished(newest() if options.run is None else options.run, NAME, Config)
+    stored = run.read(NAMES)
+    names = Names(Vocabulary(tuple(stored["words"])), tuple(stored["slots"]), tuple(stored["intents"]))
+    model = build(config, names)
+    params = supervised.restore(run, model.init(jax.random.key(0)))
+    sentences = [atis.words_of(sentence) for sentence in options.sentences]
     if not all(sentences) or not sentences:
-        empty = next((sentence for sentence, words in zip(config.sentences, sentences) if not words), "")
+        empty = next((sentence for sentence, words in zip(options.sentences, sentences) if not words), "")
         raise ValueError(f"sentence {empty!r} has no word; expected one such as 'arrive Taipei on November 2nd'")
-    console.print(f"{trained.model} in {directory}", style="dim")
+    console.print(f"{config.model} in {run.directory}", style="dim")
     for utterance in make_label(model, names)(params, [Utterance(words, (), "") for words in sentences]):
         show(utterance, names)
 
@@ -311,7 +305,7 @@ def show(utterance: Utterance, names: Names) -> None:
     """The words, coloured by slot; what each slot holds, and whether its words were ever seen in training."""
     line = Text()
     for word, slot in zip(utterance.words, utterance.slots, strict=True):
-        line.append(word, style="" if slot == "O" else f"bold {slot_pictures.colour(slot)}").append(" ")
+        line.append(word, style="" if slot == "O" else f"bold {pictures.colour(slot)}").append(" ")
     console.print()
     console.print(line)
     table = Table(box=None, show_header=False, padding=(0, 2))
@@ -320,14 +314,9 @@ def show(utterance: Utterance, names: Names) -> None:
         unseen = [word for word, known in zip(words, spelled(words)) if known not in names.words]
         note = f"{', '.join(map(repr, unseen))} never seen in training" if unseen else ""
         meaning = MEANING.get(kind.split(".")[0], "")
-        table.add_row(Text(kind, style=slot_pictures.colour(kind)), " ".join(words), meaning, Text(note, style="dim"))
+        table.add_row(Text(kind, style=pictures.colour(kind)), " ".join(words), meaning, Text(note, style="dim"))
     table.add_row("intent", utterance.intent)
     console.print(table)
-
-
-def read_names(directory: Path) -> Names:
-    stored = json.loads((directory / NAMES).read_text())
-    return Names(Vocabulary(tuple(stored["words"])), tuple(stored["slots"]), tuple(stored["intents"]))
 
 
 def newest() -> Path:
@@ -342,20 +331,7 @@ def newest() -> Path:
     return runs[-1]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["demo"]:
-        with explained():
-            demo(tyro.cli(Demo, args=arguments[1:], prog=f"python -m experiments.{NAME} demo"))
-        return
-    use_all_cores()
-    with explained():
-        run, config = open_run(NAME, Config, arguments)
-        data = atis.load(config.data_dir)
-        if config.utterances is not None:
-            data = atis.Atis(*(part[: config.utterances] for part in data))
-        (compare if config.compare else train)(run, config, data)
-
+main = command(NAME, Config, experiment, also={"demo": (Demo, demo)})
 
 if __name__ == "__main__":
     main()

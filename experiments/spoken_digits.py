@@ -9,28 +9,28 @@ two cores. Then `--leave-out SPEAKER` asks something harder: whether it understa
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jrnn
-from experiments import pictures
-from experiments.cells import CELLS
+from experiments.common import pictures
+from experiments.common.command import command
+from experiments.common.options import Count, Rate, check_one
+from experiments.common.recurrent import Cell, RecurrentConfig
+from experiments.common.run import Run, console
+from experiments.common.supervised import TrainingConfig, finish, mean_loss, predict, train
 from experiments.data import audio, speech
 from experiments.data.files import folder_given
 from experiments.data.speech import Data, Speech, Utterance
-from experiments.run import Run, console, explained, open_run, use_all_cores
-from experiments.supervised import TrainingConfig, predict, result_metrics, train
 from jrnn import pooling
 from jrnn.data import Batch, batch_axes, bucketed
 from jrnn.losses import Mean
 from jrnn.models import Classifier
-from jrnn.train import make_evaluate
 
 NAME = "spoken_digits"
 MASKED_FEATURES, MASKED_FRAMES = 0.25, 0.2  # shares, at most, of an utterance
@@ -42,7 +42,7 @@ class Example(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(TrainingConfig):
+class Config(RecurrentConfig, TrainingConfig):
     """Train a classifier of spoken digits."""
 
     data: Data | None = None
@@ -52,48 +52,35 @@ class Config(TrainingConfig):
     """A folder of WAV files named DIGIT_SPEAKER_NUMBER.wav, in place of --data."""
     leave_out: str | None = None
     """Test on all recordings of this speaker, and train on none of them."""
-    cell: Literal[tuple(CELLS)] = "gru"  # type: ignore[valid-type]
-    """The recurrent cell."""
-    layers: int = 2
+    cell: Cell = "gru"
+    layers: Count = 2
     """Recurrent layers, one on top of the other, each in both directions."""
-    hidden: int = 64
+    hidden: Count = 64
     """Units in each direction."""
-    dropout: float = 0.3
-    """Share of features dropped after each layer."""
-    batch: int = 64
-    """Utterances heard side by side."""
-    epochs: int = 20
-    """Passes over the training part."""
+    dropout: Rate = 0.3
+    batch: Count = 64
     learning_rate: float = 0.005
-    """Peak of AdamW's learning rate: it rises over the first 2 % of the steps and falls to 0 along a cosine."""
 
     SMOKE: ClassVar[dict[str, Any]] = {"layers": 1, "hidden": 8, "epochs": 1}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.data and self.recordings:
-            raise ValueError(
-                f"--data is {self.data} and --recordings {self.recordings}; expected one of them: leave the other out"
-            )
+        check_one(self, "data", "recordings")
         if self.data == "mfcc" and self.leave_out:
             raise ValueError(
                 f"--leave-out is {self.leave_out} and --data mfcc, which does not say who speaks: use --data fsdd"
             )
-        for name in ("layers", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
 
-
-def resolved(config: Config) -> Config:
-    """`config` and, where it leaves that open, which data are read."""
-    if config.data or config.recordings:
-        return config
-    whole = config.leave_out is not None or folder_given(config.data_dir)
-    return dataclasses.replace(config, data="fsdd" if whole else "mfcc")
+    def resolved(self) -> Self:
+        """With the data that are read."""
+        if self.data or self.recordings:
+            return self
+        whole = self.leave_out is not None or folder_given(self.data_dir)
+        return dataclasses.replace(self, data="fsdd" if whole else "mfcc")
 
 
 def load(config: Config) -> Speech:
-    """What a resolved config names; of it a little for --smoke."""
+    """What the config names; of it a little for --smoke."""
     if config.data == "mfcc":
         found = speech.mfcc()
         return found._replace(**{name: part[:60] for name, part in found.parts.items()}) if config.smoke else found
@@ -105,15 +92,8 @@ def load(config: Config) -> Speech:
 
 def build(config: Config, size: int) -> Classifier:
     """Of `size` features a frame: both directions in each layer, dropout, the mean over time."""
-    layers: list[jrnn.Layer] = []
-    for _ in range(config.layers):
-        cell = CELLS[config.cell](size, config.hidden)
-        layers += [
-            jrnn.Bidirectional(jrnn.Recurrent(cell), jrnn.Recurrent(cell, reverse=True)),
-            jrnn.Dropout(config.dropout),
-        ]
-        size = 2 * cell.output_size
-    return Classifier(jrnn.Layered(tuple(layers)), classes=10, pooling=pooling.Mean())
+    stack = jrnn.Layered(config.make_stack(size, both_ways=True))
+    return Classifier(stack, classes=10, pooling=pooling.Mean())
 
 
 def masked(key: jax.Array, frames: jax.Array, lengths: jax.Array) -> jax.Array:
@@ -171,13 +151,12 @@ def unfolding(model: Classifier, params: Any, utterances: Sequence[Utterance]) -
 
 
 def experiment(run: Run, config: Config) -> None:
-    """Train by a resolved config, test the best checkpoint, write result.json and the pictures."""
+    """Train, test the best checkpoint, write result.json and the pictures."""
     spoken = load(config)
     found = {part: examples(utterances) for part, utterances in spoken.parts.items()}
     model = build(config, spoken.train[0].frames.shape[1])
     loss, shapes = make_loss(model), 1 if config.smoke else 4
     axes = batch_axes(found["train"][0])
-    evaluate = make_evaluate(lambda params, carry, batch, key: (loss(params, batch, key), carry), batch_axes=axes)
     valid = list(bucketed(found["valid"], batch=100, shapes=shapes))
     run.start()
     console.print(
@@ -191,7 +170,7 @@ def experiment(run: Run, config: Config) -> None:
         loss=loss,
         batches=bucketed(found["train"], batch=config.batch, shapes=shapes, seed=config.seed),
         batch_axes=axes,
-        evaluate=lambda params: evaluate(params, (), valid),
+        evaluate=mean_loss(loss, valid, batch_axes=axes),
         unit="nats",
     )
     report(run, spoken, model, params, fitted, found)
@@ -213,18 +192,15 @@ def report(run: Run, spoken: Speech, model: Classifier, params: Any, fitted: Any
         "test": spoken.tested_on,
         "recordings": {part: len(row) for part, row in truth.items()},
     }
-    path = run.write_result(
-        metrics=result_metrics(fitted, **metrics), floors={"most frequent digit": floor}, seconds=fitted.seconds
-    )
     pictures.confusion(run.directory / "confusion.png", truth["test"].tolist(), said["test"].tolist(), range(10))
     draw_unfolding(run.directory / "unfolding.png", model, params, spoken, chosen(spoken.test, right["test"]))
     if of_speaker:
         console.print("by speaker: " + ", ".join(f"{name} {share:.1%}" for name, share in of_speaker.items()))
-    console.print(
+    said = (
         f"test accuracy {right['test'].mean():.2%} ({(~right['test']).sum()} of {len(spoken.test)} wrong; chosen by "
         f"{len(spoken.valid)} others, {right['valid'].mean():.2%} of them right); the most frequent digit {floor:.0%}"
     )
-    console.print(f"{fitted.seconds / 60:.1f} minutes; {path}")
+    finish(run, fitted, said, metrics=metrics, floors={"most frequent digit": floor})
 
 
 def chosen(utterances: Sequence[Utterance], right: np.ndarray) -> list[Utterance]:
@@ -281,13 +257,7 @@ def draw_unfolding(path: Path, model: Classifier, params: Any, spoken: Speech, u
     pictures.save(figure, path)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    use_all_cores()
-    with explained():
-        run, config = open_run(NAME, Config, sys.argv[1:] if arguments is None else arguments)
-        config = resolved(config)
-        experiment(dataclasses.replace(run, config=config), config)
-
+main = command(NAME, Config, experiment)
 
 if __name__ == "__main__":
     main()

@@ -11,7 +11,6 @@ in the calling thread: handing a step to another one takes longer than a small s
 import dataclasses
 import functools
 import importlib.util
-import sys
 import time
 import wave
 from collections.abc import Callable
@@ -20,10 +19,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
 import jrnn
-from experiments.run import console, explained
+from experiments.common.command import command
+from experiments.common.run import console
 from jrnn.interop import torch as to_torch
 
 NAME = "streaming"
@@ -196,13 +195,13 @@ def stream(config: Config) -> list[Measured]:
     return found
 
 
-def main(arguments: list[str] | None = None) -> None:
-    jax.config.update(
-        "jax_cpu_enable_async_dispatch", False
-    )  # 12 in place of 24 µs per step of 32 units; before JAX starts
-    with explained():
-        config = tyro.cli(Config, args=arguments, prog=f"python -m experiments.{NAME}", description=__doc__)
-        found = stream(config)
+def compute_in_the_calling_thread() -> None:
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # 12 in place of 24 µs per step of 32 units
+
+
+def show(config: Config) -> None:
+    """Stream, as a table."""
+    found = stream(config)
     console.print("| hidden | one step by | median, µs | 99 % below, µs | largest difference from unroll |")
     for row in found:
         console.print(f"| {row.hidden} | {row.way} | {row.median:.1f} | {row.slowest:.1f} | {row.difference:.0e} |")
@@ -211,5 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
             console.print(f"{way}: {' and '.join(absent)} not installed")
 
 
+main = command(NAME, Config, show, prepare=compute_in_the_calling_thread)
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -11,17 +11,19 @@ checkpoint is chosen; the other options were chosen by cross-validation within t
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
 import jrnn
-from experiments import supervised
-from experiments.cells import CELLS, POOLINGS
-from experiments.classification import HeldOut, report
+from experiments.common import supervised
+from experiments.common.classification import HeldOut, report
+from experiments.common.command import command
+from experiments.common.options import Count, Rate
+from experiments.common.recurrent import POOLINGS, Cell, Pooling, RecurrentConfig
+from experiments.common.run import Run, console
 from experiments.data import series
-from experiments.run import Run, console, explained, open_run, use_all_cores
 from jrnn import losses
 from jrnn.data import Batch, batch_axes, bucketed
 from jrnn.models import Classifier
@@ -34,39 +36,25 @@ PUBLISHED = [
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(supervised.TrainingConfig):
+class Config(RecurrentConfig, supervised.TrainingConfig):
     """Train a classifier of time series."""
 
     data: Path | None = None
     """A .ts file to train on, in place of JapaneseVowels; a sixth of it is held out. With --test."""
     test: Path | None = None
     """The .ts file to test on."""
-    cell: Literal[tuple(CELLS)] = "gru"  # type: ignore[valid-type]
-    """The recurrent cell."""
-    layers: int = 1
-    """Recurrent layers, one on top of the other."""
-    hidden: int = 64
-    """Units in each layer and direction."""
+    cell: Cell = "gru"
+    hidden: Count = 64
     bidirectional: bool = True
     """Whether each layer reads both ways."""
-    pooling: Literal[tuple(POOLINGS)] = "max"  # type: ignore[valid-type]
+    pooling: Pooling = "max"
     """What is classified: the output at the end, or the mean, the largest, or a weighted mean of all."""
-    dropout: float = 0.3
-    """Share of features dropped after each layer."""
-    epochs: int = 100
-    """Passes over the training data."""
+    dropout: Rate = 0.3
+    epochs: Count = 100
     learning_rate: float = 0.004
-    """Peak of AdamW's learning rate: it rises over the first 2 % of the steps and falls to 0 along a cosine."""
-    every: int | None = 100
-    """Evaluate and save a checkpoint every so many steps."""
+    every: Count | None = 100
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 1}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("layers", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
 
 
 class Example(NamedTuple):
@@ -78,15 +66,8 @@ class Example(NamedTuple):
 
 def build(config: Config, features: int, classes: int) -> Classifier:
     """Recurrent layers with dropout after each, pooling, output."""
-    layers: list[jrnn.Layer] = []
-    for _ in range(config.layers):
-        cell = CELLS[config.cell](features, config.hidden)
-        layer: jrnn.Layer = jrnn.Recurrent(cell)
-        if config.bidirectional:
-            layer = jrnn.Bidirectional(forward=layer, backward=jrnn.Recurrent(cell, reverse=True))
-        layers += [layer, jrnn.Dropout(config.dropout)]
-        features = layer.output_size or 0
-    return Classifier(jrnn.Layered(tuple(layers)), classes, pooling=POOLINGS[config.pooling](config.hidden))
+    stack = jrnn.Layered(config.make_stack(features, both_ways=config.bidirectional))
+    return Classifier(stack, classes, pooling=POOLINGS[config.pooling](config.hidden))
 
 
 def standardised(data: series.SeriesSet) -> dict[str, list[Example]]:
@@ -150,11 +131,7 @@ def train(run: Run, config: Config) -> None:
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    use_all_cores()
-    with explained():
-        train(*open_run(NAME, Config, arguments))
-
+main = command(NAME, Config, train)
 
 if __name__ == "__main__":
     main()

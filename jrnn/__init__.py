@@ -78,3 +78,5 @@ from .layers import SpelledParams as SpelledParams
 from .layers import WordsAndCharacters as WordsAndCharacters
 from .layers import rnn as rnn
 from .unroll import unroll as unroll
+
+__version__ = "0.1.0"

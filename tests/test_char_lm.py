@@ -1,5 +1,6 @@
 """The main job as its user meets it: killed, resumed, stopped, sampled from, given nonsense."""
 
+import functools
 import json
 import os
 import shutil
@@ -16,6 +17,9 @@ import pytest
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
 
 from experiments import char_lm
+from experiments.common import supervised
+from experiments.common.command import explained
+from experiments.common.recurrent import CELLS
 from experiments.data import text
 from jrnn.checkpoint import Checkpoints
 
@@ -70,10 +74,10 @@ def whole(book, tmp_path_factory):
 
 
 def final(out):
-    config = char_lm.read_config(out, char_lm.NAME, char_lm.Config)
-    model = char_lm.build(config, json.loads((out / char_lm.VOCABULARY).read_text()))
+    config, _, model, params = char_lm.open_trained(out)
+    carry = functools.partial(model.initial_state, batch=(config.batch,))
     checkpoints = Checkpoints(out / "checkpoints")
-    restored = checkpoints.restore(char_lm.start(model, config)[0])
+    restored = checkpoints.restore(supervised.start(config, params, carry)[0])
     checkpoints.close()
     leaves = [jax.random.key_data(a) if jnp_key(a) else a for a in jax.tree.leaves(restored.state)]
     return restored.step, [np.asarray(leaf) for leaf in leaves], result(out)["metrics"]
@@ -145,11 +149,7 @@ def test_sampling_streams_what_the_whole_sequence_predicts(whole, capsys):
     written = capsys.readouterr().out.removesuffix("\n")
     assert len(written) == len("12 times") + 30
     assert written.startswith("12 times")
-    config = char_lm.read_config(whole, char_lm.NAME, char_lm.Config)
-    vocabulary = json.loads((whole / char_lm.VOCABULARY).read_text())
-    model = char_lm.build(config, vocabulary)
-    checkpoints = Checkpoints(whole / "checkpoints")
-    params = checkpoints.restore(char_lm.start(model, config)[0], checkpoints.best()).state.params
+    _, vocabulary, model, params = char_lm.open_trained(whole)
     _, logits = model.apply(params, text.encode(written[:-1], vocabulary))
     predicted = text.decode(np.asarray(logits.argmax(-1)), vocabulary)
     assert predicted[len("12 times") - 1 :] == written[len("12 times") :]
@@ -164,7 +164,7 @@ def test_sampling_is_seeded(whole, capsys):
     assert write() != write("--seed", "1")
 
 
-@pytest.mark.parametrize("cell", sorted(char_lm.CELLS))
+@pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_by_name(cell):
     config = char_lm.Config(cell=cell, layers=2, hidden=6, embedding=4)
     model = char_lm.build(config, "abc")
@@ -210,11 +210,6 @@ def test_bad_texts_leave_no_run_behind(tmp_path, capsys):
         assert not out.exists()
 
 
-def test_a_bad_option_leaves_no_run_behind(book, tmp_path, capsys):
-    assert "rate is 2.0" in fails(capsys, "--data", book, "--out", tmp_path / "run", "--dropout", 2)
-    assert not (tmp_path / "run").exists()
-
-
 def test_resuming_what_is_not_there(book, whole, tmp_path, capsys):
     assert "found no run in runs/char_lm" in fails(capsys, "--resume")
     assert "is not a run directory" in fails(capsys, "--resume", "--out", tmp_path / "nowhere")
@@ -234,7 +229,7 @@ def test_bad_prompts(whole, capsys):
 
 
 def test_ctrl_c_outside_of_training_leaves_no_traceback():
-    with pytest.raises(SystemExit) as caught, char_lm.explained():
+    with pytest.raises(SystemExit) as caught, explained("char_lm"):
         raise KeyboardInterrupt
     assert caught.value.code == 130
 
@@ -250,11 +245,19 @@ def test_a_damaged_checkpoint_is_explained(whole, tmp_path, capsys):
     assert result(damaged) == result(whole)
 
 
-def test_bad_options(capsys):
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--hidden", 0, "--hidden is 0; expected at least 1"),
+        ("--dropout", 2, "--dropout is 2.0; expected a share in [0, 1)"),
+    ],
+)
+def test_a_bad_option_leaves_no_run_behind(book, tmp_path, capsys, option, value, message):
     with pytest.raises(SystemExit) as caught:
-        run("--hidden", 0)
+        run(option, value, "--data", book, "--out", tmp_path / "run")
     assert caught.value.code == 2
-    assert "--hidden is 0; expected at least 1" in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_explodes_is_explained(book, tmp_path, capsys):

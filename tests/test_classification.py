@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
 
-from experiments.classification import HeldOut, most_frequent
+from experiments.common.classification import HeldOut, most_frequent
 from jrnn.data import bucketed
 
 

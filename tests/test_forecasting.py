@@ -12,7 +12,7 @@ pytest.importorskip("tyro", reason="the experiments extra is not installed")
 
 import jrnn
 from experiments import forecasting
-from experiments.cells import CELLS
+from experiments.common.recurrent import CELLS
 from experiments.data import forecasting as data
 from experiments.forecasting import (
     MEDIAN,
@@ -23,7 +23,6 @@ from experiments.forecasting import (
     errors,
     in_rising_order,
     pinball,
-    resolved,
 )
 
 MODEL = Forecaster(jrnn.GRU(8, 8), variables=3, horizon=12, segment=4, dropout=0.5)
@@ -112,7 +111,7 @@ def test_which_data_by_default(tmp_path, monkeypatch):
     co2, etth1, own = (104, 52, 26, 100), (96, 96, 24, 10), (96, 96, 24, 10)
 
     def found(**given):
-        config = resolved(Config(**given))
+        config = Config(**given).resolved()
         return config.data, tuple(getattr(config, name) for name in Task._fields)
 
     assert found() == ("co2", co2)

@@ -5,6 +5,7 @@ import inspect
 import pathlib
 import subprocess
 import sys
+import tomllib
 
 import cases
 import jax
@@ -18,6 +19,9 @@ ORDER = [
     "arrays", "program", "xla", "checks", "segments", "sharding", "losses", "attention", "cell", "initializers", "cells", "engines",
     "unroll", "layers", "pooling", "models", "decode", "online", "diagnostics", "data", "checkpoint", "train", "flax", "interop",
 ]  # fmt: skip
+EXPERIMENTS = ROOT.parent / "experiments"
+SCRIPTS = {path.stem: path for path in sorted(EXPERIMENTS.glob("*.py")) if not path.stem.startswith("_")}
+PROJECT = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))
 PUBLIC = {n: v for n, v in vars(jrnn).items() if not n.startswith("_") and (inspect.isclass(v) or inspect.isroutine(v))}
 CELLS = {n: v for n, v in PUBLIC.items() if inspect.isclass(v) and issubclass(v, jrnn.Cell) and v is not jrnn.Cell}
 
@@ -126,3 +130,54 @@ def test_every_cell_is_in_the_table_of_cases():
     """But for those that attend, which have laws of their own (`test_attention`)."""
     alone = {cell for cell in CELLS.values() if cell.takes_context is not True}
     assert alone == {type(cell) for cell in cases.CELLS.values()}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_at_the_top_of_the_experiments_are_scripts_alone(name):
+    """Each says what it is, by which command, and is run by it; only what takes the runs of another imports that."""
+    tree = ast.parse(SCRIPTS[name].read_text(encoding="utf-8"))
+    about = ast.get_docstring(tree) or ""
+    assert about.partition("\n")[0].endswith((".", "?"))
+    assert f"python -m experiments.{name}" in about
+    assert any(isinstance(node, ast.ClassDef) and node.name == "Config" for node in tree.body)
+    assert ast.unparse(tree.body[-1]) == "if __name__ == '__main__':\n    main()"
+    others = {
+        alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == "experiments"
+        for alias in node.names
+    }
+    assert others <= ({"char_lm"} if name == "quantize" else set())
+
+
+@pytest.mark.parametrize("path", sorted((EXPERIMENTS / "common").glob("*.py")), ids=lambda path: path.stem)
+def test_what_experiments_share_knows_none_of_them(path):
+    found = {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
+    ours = {module for module in found if (module or "").partition(".")[0] == "experiments"}
+    assert all(module.startswith("experiments.common") for module in ours)
+
+
+def test_the_extra_that_an_experiment_asks_for_brings_the_package():
+    extras = PROJECT["project"]["optional-dependencies"]
+    asked = [
+        [argument.value for argument in node.args]
+        for path in EXPERIMENTS.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "need"
+    ]
+    assert {"librosa", "aeon.datasets"} <= {module for module, _ in asked}
+    with_others = {"soundfile": "librosa"}  # librosa needs it
+    for module, extra in asked:
+        package = module.partition(".")[0]
+        assert any(line.startswith(with_others.get(package, package)) for line in extras[extra])
+        assert any(line.startswith("jrnn[") and extra in line for line in extras["test"])
+
+
+def test_the_package_is_jrnn_alone_with_its_types_and_one_version():
+    tools = PROJECT["tool"]["setuptools"]
+    assert tools["packages"]["find"]["include"] == ["jrnn*"]
+    assert tools["package-data"] == {"jrnn": ["py.typed"]}
+    assert (ROOT / "py.typed").is_file()
+    assert PROJECT["project"]["dynamic"] == ["version"]
+    assert tools["dynamic"]["version"] == {"attr": "jrnn.__version__"}
+    assert all(part.isdigit() for part in jrnn.__version__.split("."))

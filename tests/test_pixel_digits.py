@@ -13,11 +13,12 @@ pytest.importorskip("sklearn", reason="the experiments extra is not installed")
 from test_digits import write
 
 import jrnn
-from experiments import pixel_digits, supervised
-from experiments.cells import CELLS
+from experiments import pixel_digits
+from experiments.common import supervised
+from experiments.common.recurrent import CELLS
+from experiments.common.run import open_finished
 from experiments.data import digits
 from experiments.pixel_digits import Config, Example
-from experiments.run import Run, read_config
 from jrnn.data import bucketed
 from jrnn.models import Classifier
 
@@ -51,11 +52,10 @@ def test_what_a_run_leaves_behind(whole):
 
 
 def test_the_number_reported_is_that_of_the_best_checkpoint(whole):
-    config = read_config(whole, pixel_digits.NAME, Config)
+    run, config = open_finished(whole, pixel_digits.NAME, Config)
     images = digits.load()
     model = pixel_digits.build(config, 1, images.classes)
-    like = model.init(jax.random.key(0))
-    params = supervised.restore(Run(pixel_digits.NAME, config, whole), config, like)
+    params = supervised.restore(run, model.init(jax.random.key(0)))
     pixels, labels = images.test.pixels[:48], images.test.labels[:48]
     logits = model.apply(params, digits.steps(jnp.asarray(pixels).swapaxes(0, 1), "pixels"))
     assert result(whole)["metrics"]["accuracy"]["test"] == np.mean(np.argmax(logits, -1) == labels)
@@ -88,7 +88,7 @@ def test_mistakes_leave_no_run_behind(tmp_path, capsys):
     assert "--hidden is 0; expected at least 1" in fails(capsys, "--hidden", 0)
     assert "--warp is -1.0; expected at least 0" in fails(capsys, "--warp", -1)
     assert "--early is 1.5; expected a share" in fails(capsys, "--early", 1.5)
-    assert "rate is 1.0; expected a share" in fails(capsys, "--dropout", 1)
+    assert "--dropout is 1.0; expected a share" in fails(capsys, "--dropout", 1)
     assert "has no gate that keeps the past" in fails(capsys, "--chrono", "--cell", "elman")
     assert not (tmp_path / "run").exists()
 

@@ -14,8 +14,10 @@ pytest.importorskip("conllu", reason="the experiments extra is not installed")
 
 from rich.console import Console
 
-from experiments import pos_tagging, supervised, tagged
+from experiments import pos_tagging
+from experiments.common import supervised
 from experiments.data.treebank import PARTS, TAGS, Sentence
+from experiments.tags import pictures
 from jrnn.data import bucketed
 
 pytestmark = pytest.mark.usefixtures("as_a_user")
@@ -121,15 +123,15 @@ def test_the_default_needs_no_download(isolated, tmp_path, monkeypatch, capsys):
 
 
 def test_a_folder_of_data_means_the_treebank_in_it(isolated, monkeypatch, tmp_path, capsys):
-    assert pos_tagging.resolved(pos_tagging.Config()).data == "hkcancor"
-    assert pos_tagging.resolved(pos_tagging.Config(data="ewt")).data == "ewt"
-    assert pos_tagging.resolved(pos_tagging.Config(treebank=tmp_path)).data is None
+    assert pos_tagging.Config().resolved().data == "hkcancor"
+    assert pos_tagging.Config(data="ewt").resolved().data == "ewt"
+    assert pos_tagging.Config(treebank=tmp_path).resolved().data is None
     in_folder = pos_tagging.Config(data_dir=tmp_path)
-    assert pos_tagging.resolved(in_folder).data == "ewt"
+    assert in_folder.resolved().data == "ewt"
     assert "ud_english_ewt/en_ewt-ud-train.conllu was not found" in fails(capsys, "--data-dir", tmp_path)
     monkeypatch.setenv("JRNN_DATA", str(tmp_path))
-    assert pos_tagging.resolved(pos_tagging.Config()).data == "ewt"
-    assert pos_tagging.resolved(pos_tagging.Config(data="hkcancor")).data == "hkcancor"
+    assert pos_tagging.Config().resolved().data == "ewt"
+    assert pos_tagging.Config(data="hkcancor").resolved().data == "hkcancor"
 
 
 def test_published_results_are_those_of_ewt(bank, tmp_path, monkeypatch):
@@ -201,13 +203,13 @@ def test_measures_by_hand():
 
 
 def test_every_tag_has_a_look_and_long_sentences_are_wrapped(tmp_path):
-    assert set(tagged.LOOKS) == set(TAGS)
-    assert len({look.colour for look in tagged.LOOKS.values()}) == len(TAGS)
+    assert set(pictures.LOOKS) == set(TAGS)
+    assert len({look.colour for look in pictures.LOOKS.values()}) == len(TAGS)
     words = [f"word{number}" for number in range(100)]
-    lines = tagged._wrapped(tagged.Line(words, ["NOUN"] * 100, ["VERB"] * 100))
+    lines = pictures._wrapped(pictures.Line(words, ["NOUN"] * 100, ["VERB"] * 100))
     assert [word for line in lines for word in line.words] == words
     assert len(lines) == 7  # 18 words of 5 or 6 characters, with gaps, in a line of 128
-    tagged.draw(tmp_path / "picture.png", [tagged.Line(["$5", "x_1"], ["SYM", "X"], ["SYM", "NOUN"])], "a $title")
+    pictures.draw(tmp_path / "picture.png", [pictures.Line(["$5", "x_1"], ["SYM", "X"], ["SYM", "NOUN"])], "a $title")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 

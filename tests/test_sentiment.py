@@ -11,7 +11,7 @@ pytest.importorskip("tyro", reason="the experiments extra is not installed")
 pytest.importorskip("grain", reason="the data extra is not installed")
 
 from experiments import sentiment
-from experiments.run import read_config
+from experiments.common.run import open_finished
 from experiments.sentiment import Config, build, encode, make_loss, make_unfold, naive_bayes, start
 from jrnn.data import Vocabulary, bucketed
 
@@ -61,8 +61,8 @@ def finished(reviews, tmp_path_factory):
 
 
 def opened(out):
-    config = read_config(out, sentiment.NAME, Config)
-    vocabulary = Vocabulary(tuple(json.loads((out / sentiment.VOCABULARY).read_text())))
+    run, config = open_finished(out, sentiment.NAME, Config)
+    vocabulary = Vocabulary(tuple(run.read(sentiment.VOCABULARY)))
     model = build(config, vocabulary)
     return config, vocabulary, model, model.init(jax.random.key(1))
 

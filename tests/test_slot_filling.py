@@ -14,11 +14,12 @@ pytest.importorskip("tyro", reason="the experiments extra is not installed")
 pytest.importorskip("seqeval", reason="the experiments extra is not installed")
 
 import jrnn
-from experiments import slot_filling, slot_pictures
+from experiments import slot_filling
 from experiments.data import atis
 from experiments.data.atis import Utterance
-from experiments.slot_model import OUTSIDE, Labelled, SlotFiller, hide, in_context, noisy, omit
-from experiments.slot_scores import floor, score, without_cities
+from experiments.slots import pictures
+from experiments.slots.model import OUTSIDE, Labelled, SlotFiller, hide, in_context, noisy, omit
+from experiments.slots.scores import floor, score, without_cities
 from jrnn.data import Batch
 from jrnn.data.vocabulary import PADDING, UNKNOWN
 
@@ -351,7 +352,7 @@ def test_cells_join_the_words_of_a_slot_and_mark_mistakes():
         ("from", "san", "jose", "to", "salt", "lake", "city"), ("O", "B-f", "I-f", "O", "B-t", "I-t", "I-t"), "a"
     )
     found = truth._replace(slots=("O", "B-f", "I-f", "O", "B-t", "I-t", "O"))
-    cells = slot_pictures._cells(truth, found)
+    cells = pictures._cells(truth, found)
     assert [tuple(cell) for cell in cells] == [
         ("from", "", ""),
         ("san jose", "f", "f"),
@@ -362,6 +363,6 @@ def test_cells_join_the_words_of_a_slot_and_mark_mistakes():
 
 
 def test_a_slot_has_one_colour():
-    assert slot_pictures.colour("B-meal") == slot_pictures.colour("I-meal") == slot_pictures.colour("meal")
-    assert slot_pictures.colour("fromloc.city_name") != slot_pictures.colour("toloc.city_name")
+    assert pictures.colour("B-meal") == pictures.colour("I-meal") == pictures.colour("meal")
+    assert pictures.colour("fromloc.city_name") != pictures.colour("toloc.city_name")
     assert slot_filling.Names.of([utterance("B-x O")]).slots.index("O") == OUTSIDE

@@ -13,7 +13,7 @@ pytest.importorskip("librosa", reason="the experiments extra is not installed")
 import soundfile
 
 from experiments import spoken_digits
-from experiments.cells import CELLS
+from experiments.common.recurrent import CELLS
 from experiments.data import audio
 from experiments.data.speech import Utterance, from_recording
 from experiments.spoken_digits import (
@@ -24,7 +24,6 @@ from experiments.spoken_digits import (
     chosen,
     examples,
     masked,
-    resolved,
     unfolding,
 )
 
@@ -87,7 +86,7 @@ def test_without_a_folder_and_a_network(tmp_path, capsys, monkeypatch):
 
 def test_which_data_by_default(tmp_path, monkeypatch):
     def found(**given):
-        return resolved(Config(**given)).data
+        return Config(**given).resolved().data
 
     assert found() == "mfcc"
     assert found(data="fsdd") == "fsdd"

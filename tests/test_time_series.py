@@ -13,7 +13,7 @@ pytest.importorskip("aeon", reason="the experiments extra is not installed")
 from test_series import HEADER, ts
 
 from experiments import time_series
-from experiments.cells import POOLINGS
+from experiments.common.recurrent import POOLINGS
 from experiments.data.series import Part, SeriesSet
 from experiments.time_series import Config
 

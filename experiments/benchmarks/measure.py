@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from experiments.run import cores
+from experiments.common.command import cores
 
 PACKAGES = ("jrnn", "jax", "jaxlib", "numpy", "torch", "flax", "dm-haiku", "equinox", "keras")
 

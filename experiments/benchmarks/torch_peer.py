@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from experiments.run import cores
+from experiments.common.command import cores
 
 from .measure import Program
 from .peers import pull_back

@@ -17,7 +17,8 @@ import jax
 import numpy as np
 import tyro
 
-from experiments.run import Run, RunConfig, console, explained, open_run, use_all_cores, write_json
+from experiments.common.command import explained, open_run, use_all_cores
+from experiments.common.run import Run, RunConfig, console, write_json
 
 from . import measure, report
 from .peers import ENGINES, JAX_PEERS, ours
@@ -213,7 +214,7 @@ def run_grid(run: Run, config: Config, result: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of a GPU's memory too
     use_all_cores()
-    with explained():
+    with explained(NAME):
         run, config = open_run(NAME, Config, arguments)
         path = run.directory / "result.json"
         machine = measure.machine()

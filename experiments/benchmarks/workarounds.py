@@ -20,7 +20,8 @@ import tyro
 
 import jrnn
 from experiments.benchmarks import measure
-from experiments.run import RunConfig, console, explained, open_run, write_json
+from experiments.common.command import explained, open_run
+from experiments.common.run import RunConfig, console, write_json
 from jrnn.xla import WORKAROUNDS, off
 
 NAME = "benchmarks.workarounds"
@@ -151,7 +152,7 @@ def useless(result: dict[str, Any]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with explained():
+    with explained(NAME):
         run, config = open_run(NAME, Config, arguments)
         run.start()
         machine = measure.machine()

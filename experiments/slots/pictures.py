@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.colors import hsv_to_rgb, to_hex
 from matplotlib.figure import Figure
 
+from experiments.common.pictures import save
 from experiments.data.atis import Utterance
-from experiments.pictures import save
 
 _PLACES = {"fromloc": "#b2182b", "toloc": "#2166ac", "stoploc": "#7b3294", "depart": "#d6604d", "arrive": "#4393c3"}
 _RIGHT, _WRONG = 7, 7  # how many utterances of each kind are shown

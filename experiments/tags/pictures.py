@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.columns import Columns
 from rich.text import Text
 
-from experiments import pictures
+from experiments.common import pictures
 
 
 class Look(NamedTuple):

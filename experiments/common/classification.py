@@ -7,8 +7,8 @@ import grain
 import jax
 import numpy as np
 
-from experiments import pictures, supervised
-from experiments.run import Run, console
+from experiments.common import pictures, supervised
+from experiments.common.run import Run, console
 from jrnn.data import Batch
 from jrnn.train import Fitted
 
@@ -54,16 +54,19 @@ def report(
     found = {part: held_out.log_probabilities(params, part).argmax(-1) for part in ("valid", "test")}
     accuracy = {part: float((found[part] == held_out.labels[part]).mean()) for part in found}
     floor = most_frequent(trained_on, held_out.labels["test"])
-    metrics = supervised.result_metrics(fitted, accuracy=accuracy, published=list(published))
-    path = run.write_result(metrics=metrics, floors={"most frequent class": floor}, seconds=fitted.seconds)
     pictures.confusion(run.directory / "confusion.png", held_out.labels["test"].tolist(), found["test"].tolist(), names)
     known = [{"system": "always the most frequent class", "accuracy": floor}, *published]
     beside = [f"{one['system']} {one['accuracy']:.1%}" for one in known]
     if target is not None:
         beside.append(f"target {target:.1%} {'reached' if accuracy['test'] >= target else 'NOT reached'}")
     console.print(f"validation: {accuracy['valid']:.2%} of {len(found['valid']):,} right, of the best checkpoint")
-    console.print(f"test: {accuracy['test']:.2%} of {len(found['test']):,} right; {'; '.join(beside)}")
-    console.print(f"{fitted.seconds / 60:.1f} minutes; {path}")
+    supervised.finish(
+        run,
+        fitted,
+        f"test: {accuracy['test']:.2%} of {len(found['test']):,} right; {'; '.join(beside)}",
+        metrics={"accuracy": accuracy, "published": list(published)},
+        floors={"most frequent class": floor},
+    )
 
 
 def most_frequent(trained_on: np.ndarray, test: np.ndarray) -> float:

@@ -1,0 +1,213 @@
+"""What all experiments share: the list of them, options, the command line, training of any kind, runs that are opened again."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import grain
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+pytest.importorskip("tyro", reason="the experiments extra is not installed")
+
+import jrnn
+from experiments.common import extras, supervised
+from experiments.common.command import command
+from experiments.common.options import Count, Limit, check_one
+from experiments.common.recurrent import CellConfig, RecurrentConfig
+from experiments.common.run import Run, RunConfig, open_finished
+from jrnn.losses import Mean
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "as_a_user")
+ROOT = Path(__file__).parents[1]
+
+
+def test_experiments_are_listed_with_what_they_are_about():
+    """By an interpreter without any package."""
+    listed = subprocess.run(
+        [sys.executable, "-S", "-m", "experiments"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = dict(line.split(maxsplit=1) for line in listed.stdout.splitlines() if line.startswith("  "))
+    assert set(lines) == {path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem[0] != "_"}
+    assert lines["char_lm"].startswith("Character language model")
+    assert "experiments/README.md" in listed.stdout
+
+
+# --- options ------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(RecurrentConfig, supervised.TrainingConfig):
+    """Options of an experiment that there is not."""
+
+    hidden: Count = 4
+    epochs: Count = 2
+    odd_one: Annotated[int, Limit("an odd number", lambda value: value % 2 == 1)] | None = None
+    """Odd."""
+    left: bool = False
+    right: bool = False
+
+    SMOKE = {"hidden": 3}  # noqa: RUF012
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_one(self, "left", "right")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": 0}, "--hidden is 0; expected at least 1"),
+        ({"layers": -1}, "--layers is -1; expected at least 1"),
+        ({"every": 0}, "--every is 0; expected at least 1"),
+        ({"keep": 0}, "--keep is 0; expected at least 1"),
+        ({"dropout": 1.0}, "--dropout is 1.0; expected a share in [0, 1)"),
+        ({"odd_one": 2}, "--odd-one is 2; expected an odd number"),
+        ({"left": True, "right": True}, "--left is True and --right is True; expected one of them"),
+    ],
+)
+def test_options_are_what_their_types_say(options, message):
+    Config(odd_one=3, every=None, dropout=0.9)
+    with pytest.raises(ValueError) as caught:
+        Config(**options)
+    assert message in str(caught.value)
+
+
+def test_a_stack_is_as_deep_and_as_wide_as_its_options_say():
+    stack = Config(layers=3, cell="projected-lstm", dropout=0.5).make_stack(5, both_ways=True, dropout_before=True)
+    assert [type(layer).__name__ for layer in stack] == ["Dropout"] + ["Bidirectional", "Dropout"] * 3
+    layers = jrnn.Layered(stack)
+    assert (layers.input_size, layers.output_size) == (5, 2 * 2)
+    assert [layer.rate for layer in stack[::2]] == [0.5] * 4
+    one = CellConfig(cell="gru", hidden=7).make_layer(5)
+    assert (type(one), one.cell) == (jrnn.Recurrent, jrnn.GRU(5, 7))
+    assert CellConfig(cell="gru").make_cell(5, 2) == jrnn.GRU(5, 2)
+
+
+# --- the command line ---------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Other:
+    """Something else."""
+
+    words: str = "none"
+
+
+def test_a_command_opens_a_run_or_does_something_else(tmp_path):
+    called = []
+    main = command(
+        "mine", Config, lambda run, config: called.append((run, config)), also={"other": (Other, called.append)}
+    )
+    main(["--smoke", "--layers", "2", "--out", "here"])
+    ((run, config),) = called
+    assert (run.name, run.directory, run.config) == ("mine", Path("here"), config)
+    assert (config.layers, config.hidden, config.smoke) == (2, 3, True)
+    assert not (tmp_path / "here").exists()  # until the run starts
+    main(["other", "--words", "some"])
+    assert called[1:] == [Other("some")]
+    prepared = []
+    command("plain", Other, called.append, prepare=lambda: prepared.append(True))(["--words", "plain"])
+    assert (called[2:], prepared) == ([Other("plain")], [True])
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, capsys):
+    def run(options):
+        extras.need("no_such_package.part", "speech")
+
+    with pytest.raises(SystemExit) as caught:
+        command("spoken_digits", Other, run)([])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: spoken_digits needs no_such_package: pip install -e '.[speech]'\n"
+    assert extras.need("os.path", "speech") is __import__("os").path
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("broken.py").write_text("import no_such_package")
+    with pytest.raises(ModuleNotFoundError, match="no_such_package") as found:  # not broken itself
+        extras.need("broken", "speech")
+    assert not isinstance(found.value, extras.MissingPackage)
+
+
+# --- training -----------------------------------------------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    x: np.ndarray
+    y: np.ndarray
+
+
+PAIRS = [Pair(np.array([[n % 5 - 2.0]], np.float32), np.array([[2.0 * (n % 5) - 4]], np.float32)) for n in range(8)]
+
+
+def line(params, batch, key):
+    return Mean(jnp.square(params["w"] * batch.x - batch.y).sum(), jnp.asarray(batch.x.size, jnp.float32))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Steps(supervised.StepsConfig):
+    steps: Count = 6
+    every: Count | None = 3
+    learning_rate: float = 0.1
+
+
+def trained(config, **options):
+    run = Run("mine", config, Path("run"))
+    run.start({"names.json": ["a", "b"]})
+    best, fitted = supervised.train(run, config, params={"w": jnp.zeros(())}, unit="squared error", **options)
+    supervised.finish(run, fitted, "done", metrics={"mine": 1}, floors={"nothing": 2.0})
+    return best, fitted
+
+
+@pytest.mark.parametrize("kind", ["passes", "stream"])
+def test_whatever_is_learned_the_best_is_restored(kind, capsys):
+    dataset = grain.MapDataset.source(range(4)).map(lambda place: PAIRS[place])
+    if kind == "passes":
+        config, batches = Config(epochs=3, learning_rate=0.1), dataset
+    else:
+        config, batches = Steps(), dataset.repeat().to_iter_dataset()
+    evaluate = supervised.mean_loss(line, PAIRS)
+    best, fitted = trained(config, loss=line, batches=batches, evaluate=evaluate)
+    steps, every = (12, 4) if kind == "passes" else (6, 3)
+    assert [record.step for record in fitted.records] == list(range(every, steps + 1, every))
+    assert evaluate(best) == pytest.approx(min(record.valid for record in fitted.records))
+    assert evaluate(best) < evaluate({"w": jnp.zeros(())})
+    run, again = open_finished(Path("run"), "mine", type(config))
+    assert again == config
+    assert run.read("names.json") == ["a", "b"]
+    assert supervised.restore(run, {"w": jnp.zeros(())}) == best
+    result = run.read("result.json")
+    assert result["versions"]["jrnn"] == jrnn.__version__
+    assert result["metrics"]["mine"] == 1
+    assert result["metrics"]["steps"] == steps
+    assert "done\n" in capsys.readouterr().out
+
+
+def test_a_carry_goes_from_batch_to_batch():
+    """The state is the sum of all inputs so far: with a carry that is lost the targets could not be met."""
+
+    def loss(params, carry, batch, key):
+        carry = carry + batch.x[:, 0]
+        return Mean(jnp.square(params["w"] - carry).sum(), jnp.asarray(carry.size, jnp.float32)), carry
+
+    def carry(params):
+        return jnp.zeros(1)
+
+    ones = [Pair(np.ones((1, 1), np.float32), np.ones((1, 1), np.float32))] * 6
+    found = supervised.mean_loss(loss, ones, batch_axes=0, carry=carry)({"w": jnp.zeros(())})
+    assert found == pytest.approx(np.mean(np.square([1, 2, 3, 4, 5, 6])))
+    axes = {"batch_axes": 0, "carry": carry}
+    best, fitted = trained(Steps(every=6), loss=loss, batches=ones, evaluate=lambda params: float(params["w"]), **axes)
+    assert fitted.state.carry == 6
+    run, _ = open_finished(Path("run"), "mine", Steps)
+    assert supervised.restore(run, {"w": jnp.zeros(())}, carry) == best
+
+
+def test_a_run_of_another_kind_is_explained():
+    run = Run("mine", RunConfig(), Path("run"))
+    run.start()
+    with pytest.raises(ValueError, match="is not a run of yours"):
+        open_finished(Path("run"), "yours", RunConfig)
+    with pytest.raises(ValueError, match="is not a run directory"):
+        open_finished(Path("nowhere"), "mine", RunConfig)
