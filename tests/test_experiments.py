@@ -21,7 +21,7 @@ from experiments.common.recurrent import CellConfig, RecurrentConfig
 from experiments.common.run import Run, RunConfig, open_finished
 from jrnn.losses import Mean
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "as_a_user")
+pytestmark = pytest.mark.usefixtures("as_a_user")
 ROOT = Path(__file__).parents[1]
 
 

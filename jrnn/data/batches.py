@@ -1,6 +1,6 @@
 """Sequences of unequal lengths as batches of a few shapes, so that a training step is compiled a few times and padded little."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import grain
@@ -21,14 +21,17 @@ def bucketed(
     *,
     batch: int,
     shapes: int = 4,
+    by: Callable[[Any], int] | None = None,
     seed: int | None = None,
     shard: tuple[int, int] | None = None,
 ) -> grain.MapDataset:
     """One pass over `examples` as `Batch`es of `batch` rows, whose times are one of at most `shapes`.
 
     An example is a pytree (a NamedTuple, say) of NumPy arrays and scalars: arrays are sequences, time first and as long as each
-    other; scalars belong to the row. Examples of about the same length go into a batch together; the last batch of each shape is
-    filled up with empty rows, so no example is left out. Length 0 is allowed.
+    other; scalars belong to the row. Where they are of different lengths, such as a sentence and its translation, `by` says which
+    length decides, `by=lambda pair: len(pair.source)`: it is the one in `lengths`, each array is padded to the longest of its own
+    in a shape, and the other lengths are scalars of the example. Examples of about the same length go into a batch together;
+    the last batch of each shape is filled up with empty rows, so no example is left out. Length 0 is allowed.
 
     With `seed` examples and batches are shuffled, anew in each pass of `.repeat()`; without one they come by length. Batch t is the
     same whenever it is asked for, so a run that resumes at step t goes on in the middle of a pass with nothing to save.
@@ -44,18 +47,21 @@ def bucketed(
         raise ValueError(
             f"shard is {(which, of)} and batch {batch}; expected one of the processes, and rows for each alike"
         )
-    lengths = np.array([steps_of(example, place) for place, example in enumerate(examples)], np.int32)
+    found = [steps_of(example, place) if by is None else by(example) for place, example in enumerate(examples)]
+    lengths = np.array(found, np.int32)
     times = _times(lengths, shapes)
     bucket = np.searchsorted(times, lengths)
     rows = slice(which * batch // of, (which + 1) * batch // of)
 
     def one_shape(number: int, time: int) -> grain.MapDataset:
+        order = np.flatnonzero(bucket == number)
+        own = time if by is None else jax.tree.map(_longest, *(examples[place] for place in order))
+
         def assemble(places: Sequence[int]) -> Batch:
             index = np.full(batch, -1, np.int32)
             index[: len(places)] = places
-            return _assemble(examples, lengths, index[rows], max(time, 1))
+            return _assemble(examples, lengths, index[rows], own)
 
-        order = np.flatnonzero(bucket == number)
         source = grain.MapDataset.source(order[np.argsort(lengths[order], kind="stable")].tolist())
         source = source if seed is None else source.shuffle(seed=seed + number)
         return source.batch(batch, batch_fn=assemble)
@@ -100,15 +106,21 @@ def _times(lengths: np.ndarray, shapes: int) -> list[int]:
     return [int(times[place]) for place in sorted(set(chosen) - {0})]
 
 
-def _assemble(examples: Sequence[Any], lengths: np.ndarray, index: np.ndarray, time: int) -> Batch:
-    chosen = [examples[place] for place in index if place >= 0]
+def _longest(*leaves: Any) -> int:
+    return max(len(leaf) if np.ndim(leaf) else 0 for leaf in leaves)
 
-    def stack(like: Any, *leaves: Any) -> np.ndarray:
+
+def _assemble(examples: Sequence[Any], lengths: np.ndarray, index: np.ndarray, times: Any) -> Batch:
+    """`times` is that of all arrays, or a tree with one for each."""
+    chosen = [examples[place] for place in index if place >= 0]
+    times = jax.tree.map(lambda _: times, examples[0]) if isinstance(times, int) else times
+
+    def stack(like: Any, time: int, *leaves: Any) -> np.ndarray:
         like = np.asarray(like)
-        out = np.zeros((time, len(index), *like.shape[1:]) if like.ndim else len(index), like.dtype)
+        out = np.zeros((max(time, 1), len(index), *like.shape[1:]) if like.ndim else len(index), like.dtype)
         for row, leaf in enumerate(leaves):
             out[(slice(len(leaf)), row) if like.ndim else row] = leaf
         return out
 
-    data = jax.tree.map(stack, examples[0], *chosen)
+    data = jax.tree.map(stack, examples[0], times, *chosen)
     return Batch(data=data, lengths=np.where(index < 0, 0, lengths[index]).astype(np.int32), places=index)
