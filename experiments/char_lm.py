@@ -23,7 +23,7 @@ from experiments.common import supervised
 from experiments.common.command import command
 from experiments.common.options import Count, Rate
 from experiments.common.recurrent import RecurrentConfig
-from experiments.common.run import Run, console, open_finished
+from experiments.common.run import Run, Trained, console, open_finished
 from experiments.common.supervised import StepsConfig
 from experiments.data import text
 from experiments.data.ngram import ngram_floor
@@ -63,11 +63,9 @@ class Config(RecurrentConfig, StepsConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(Trained):
     """Continue a text with a trained model, one character at a time."""
 
-    run: Path
-    """Run directory of a trained model; its best checkpoint is used."""
     prompt: str = "\n"
     """The text to continue."""
     length: int = 1000

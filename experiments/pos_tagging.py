@@ -27,9 +27,10 @@ import tyro
 import jrnn
 from experiments.common import pictures, supervised
 from experiments.common.command import command
+from experiments.common.extras import need
 from experiments.common.options import Count, NotNegative, Rate, check_one
 from experiments.common.recurrent import RecurrentConfig
-from experiments.common.run import Run, console, open_finished
+from experiments.common.run import Run, Trained, console, open_finished
 from experiments.data import hkcancor, treebank
 from experiments.data.files import folder_given
 from experiments.data.treebank import TAGS, Sentence, Treebank
@@ -87,13 +88,11 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tag:
+class Tag(Trained):
     """Tag a sentence of yours."""
 
     sentence: tyro.conf.Positional[str]
     """The sentence, in the language of the treebank; it is cut at spaces, and as HKCanCor or the Penn Treebank has words."""
-    run: Path
-    """Run directory of a trained model; its best checkpoint is used."""
 
 
 class Vocabularies(NamedTuple):
@@ -273,9 +272,8 @@ def tag(options: Tag) -> None:
 
 def cut(sentence: str) -> list[str]:
     """Words as the Penn Treebank has them ("can't" is "ca" and "n't"), each as it was typed."""
-    from nltk.tokenize import NLTKWordTokenizer  # slow to import, and of use here alone
-
-    return [sentence[start:end] for start, end in NLTKWordTokenizer().span_tokenize(sentence)]
+    tokenizer = need("nltk.tokenize", "english").NLTKWordTokenizer()  # slow to import
+    return [sentence[start:end] for start, end in tokenizer.span_tokenize(sentence)]
 
 
 main = command(NAME, Config, train, also={"tag": (Tag, tag)})

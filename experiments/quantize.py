@@ -17,7 +17,7 @@ import jax
 
 from experiments import char_lm
 from experiments.common.command import command
-from experiments.common.run import console
+from experiments.common.run import Trained, console
 from experiments.data import text
 from jrnn.interop import stablehlo
 from jrnn.interop.int8 import dequantize, quantize
@@ -27,11 +27,9 @@ NAME = "quantize"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Trained):
     """Compare float32 and int8 weights of a trained character model."""
 
-    run: Path
-    """Run directory of a trained model; its best checkpoint is used."""
     data_dir: Path | None = None
     """Where to look for data first; then in the environment variable JRNN_DATA, then it is downloaded."""
 

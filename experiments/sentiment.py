@@ -30,7 +30,7 @@ from experiments.common.command import command
 from experiments.common.options import Count, Rate
 from experiments.common.pictures import save
 from experiments.common.recurrent import POOLINGS, Pooling, RecurrentConfig
-from experiments.common.run import Run, console, open_finished
+from experiments.common.run import Run, Trained, console, open_finished
 from experiments.common.supervised import TrainingConfig, predict
 from experiments.data import sentences
 from experiments.data.sentences import Part
@@ -89,13 +89,11 @@ class Config(RecurrentConfig, TrainingConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Score:
+class Score(Trained):
     """Show how likely a sentence is to be positive, after each of its words."""
 
     sentence: Annotated[str, tyro.conf.Positional]
     """The sentence, in quotes."""
-    run: Path
-    """Run directory of a trained model; its best checkpoint is used."""
 
 
 class Example(NamedTuple):

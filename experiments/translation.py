@@ -68,8 +68,7 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     beams: Count = 5
     """Hypotheses that are kept while translating."""
     batch: Count = 64
-    epochs: Count | None = None
-    """Passes over the training data; by default 12."""
+    epochs: Count = 12
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 12, "embedding": 8, "epochs": 1}
 
@@ -80,7 +79,6 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
             if numbers
             else {"hidden": 256, "embedding": 256, "dropout": 0.4}
         )
-        own |= {"epochs": 12}
         missing = {name: value for name, value in own.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
 
@@ -188,13 +186,13 @@ class Translator:
         """The `best` translations of each, as tokens with their scores; a word that is unknown is the source's it looked at."""
         found: dict[int, list[tuple[list[str], float]]] = {}
         encoded = [self.vocabulary[0].encode(source) for source in sources]
-        for batch in bucketed(encoded, batch=min(100, len(encoded)), shapes=4):
+        for batch in bucketed(encoded, batch=min(100, len(encoded)), shapes=2):
             result = jax.tree.map(np.asarray, self._search(self.params, batch.data, batch.lengths, beams, best))
             for row, place in enumerate(batch.places):
                 if place >= 0:
                     kept = [n for n in range(best) if result.lengths[row, n]]
                     tokens = [result.tokens[: result.lengths[row, n], row, n] for n in kept]
-                    said = [self._words(list(sources[place]), encoded[place], one) for one in tokens]
+                    said = [self._words(sources[place], encoded[place], one) for one in tokens]
                     found[int(place)] = list(zip(said, result.scores[row, kept].tolist(), strict=True))
         return [found[place] for place in range(len(sources))]
 
@@ -208,7 +206,7 @@ class Translator:
         (found,) = self._look(self.params, padded[0], np.array([len(source)], np.int32), padded[1])
         return np.asarray(found)[: len(target), 0, : len(source)]
 
-    def _words(self, source: list[str], encoded: np.ndarray, tokens: np.ndarray) -> list[str]:
+    def _words(self, source: Sequence[str], encoded: np.ndarray, tokens: np.ndarray) -> list[str]:
         words = self.vocabulary[1].decode(tokens)
         looked = self.weights(encoded, tokens) if UNKNOWN in tokens else None
         if looked is not None:
@@ -230,11 +228,12 @@ def train(run: Run, config: Config) -> None:
         f"to test; {len(vocabulary[0]):,} and {len(vocabulary[1]):,} tokens"
     )
     by: Any = lambda pair: len(pair.source)  # noqa: E731
-    batches = bucketed(parts["train"], batch=config.batch, seed=config.seed, by=by)
-    loss = make_loss(model, config, config.count_steps(len(batches)))
+    shapes = 1 if config.smoke else 4
+    batches = bucketed(parts["train"], batch=config.batch, shapes=shapes, seed=config.seed, by=by)
+    loss = make_loss(model, config, config.epochs * len(batches))
     axes = batch_axes(parts["train"][0])
     carry: Any = lambda params: jnp.zeros(config.batch)  # noqa: E731
-    valid = list(bucketed(parts["valid"], batch=config.batch, shapes=2, by=by))
+    valid = list(bucketed(parts["valid"], batch=config.batch, shapes=min(shapes, 2), by=by))
     best, fitted = supervised.train(
         run,
         config,

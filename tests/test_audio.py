@@ -7,8 +7,8 @@ import numpy as np
 import pooch
 import pytest
 
-pytest.importorskip("soundfile", reason="the experiments extra is not installed")
-pytest.importorskip("librosa", reason="the experiments extra is not installed")
+pytest.importorskip("soundfile", reason="the speech extra is not installed")
+pytest.importorskip("librosa", reason="the speech extra is not installed")
 
 import soundfile
 

@@ -83,7 +83,7 @@ def test_mistakes_leave_no_run_behind(table, tmp_path, capsys, options, message)
 
 @pytest.mark.usefixtures("as_a_user", "isolated")
 def test_without_a_folder_and_a_network(tmp_path):
-    pytest.importorskip("statsmodels", reason="the experiments extra is not installed")
+    pytest.importorskip("statsmodels", reason="the forecasting extra is not installed")
     out = tmp_path / "run"
     forecasting.main(["--smoke", "--out", str(out)])
     found = json.loads((out / "result.json").read_text())
@@ -97,7 +97,7 @@ def test_without_a_folder_and_a_network(tmp_path):
 @pytest.mark.usefixtures("as_a_user", "isolated")
 def test_a_run_goes_on_with_its_own_data(tmp_path, monkeypatch):
     """Also where a data folder, which is another default, has come up since."""
-    pytest.importorskip("statsmodels", reason="the experiments extra is not installed")
+    pytest.importorskip("statsmodels", reason="the forecasting extra is not installed")
     out = tmp_path / "run"
     forecasting.main(["--smoke", "--out", str(out)])
     before = json.loads((out / "result.json").read_text())["metrics"]

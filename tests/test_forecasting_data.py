@@ -188,7 +188,7 @@ def test_the_season_before_and_its_change_continue_a_line_and_a_wave(write, rows
 
 def test_co2(isolated):
     """Against the file that statsmodels carries, read line by line."""
-    module = pytest.importorskip("statsmodels.datasets.co2", reason="the experiments extra is not installed")
+    module = pytest.importorskip("statsmodels.datasets.co2", reason="the forecasting extra is not installed")
     with open(os.path.join(os.path.dirname(module.__file__), "co2.csv"), newline="") as file:
         rows = list(csv.reader(file))[1:]
     series = data.load()

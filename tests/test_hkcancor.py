@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pycantonese", reason="the experiments extra is not installed")
+pytest.importorskip("pycantonese", reason="the cantonese extra is not installed")
 pytest.importorskip("conllu", reason="the experiments extra is not installed")
 
 import pycantonese

@@ -90,7 +90,7 @@ def test_what_a_run_leaves_behind(run):
 
 
 def test_a_finished_run_tags_a_sentence(run, monkeypatch):
-    pytest.importorskip("nltk", reason="the experiments extra is not installed")
+    pytest.importorskip("nltk", reason="the english extra is not installed")
     written = io.StringIO()
     monkeypatch.setattr(pos_tagging, "console", Console(file=written, width=100))
     pos_tagging.main(["tag", "--run", str(run), 'Mary can\'t see "the old" man.'])
@@ -102,7 +102,7 @@ def test_a_finished_run_tags_a_sentence(run, monkeypatch):
 
 def test_the_default_needs_no_download(isolated, tmp_path, monkeypatch, capsys):
     """A run with neither folder nor network, and what goes on with it, wherever a folder is by then."""
-    pytest.importorskip("pycantonese", reason="the experiments extra is not installed")
+    pytest.importorskip("pycantonese", reason="the cantonese extra is not installed")
     said = io.StringIO()
     monkeypatch.setattr(pos_tagging, "console", Console(file=said, width=100))
     pos_tagging.main(["--smoke", "--out", "run"])
@@ -241,6 +241,6 @@ def test_bad_options(bank, tmp_path, capsys):
 
 
 def test_bad_sentences_and_runs(run, tmp_path, capsys):
-    pytest.importorskip("nltk", reason="the experiments extra is not installed")
+    pytest.importorskip("nltk", reason="the english extra is not installed")
     assert "the sentence is empty" in fails(capsys, "tag", "--run", run, "  ")
     assert "is not a run directory" in fails(capsys, "tag", "--run", tmp_path, "Hello")

@@ -165,7 +165,7 @@ def test_score_explains_what_is_wrong(finished, tmp_path, capsys):
         (["--hidden=0"], "--hidden is 0; expected at least 1"),
         (["--data=nowhere.txt"], "nowhere.txt does not exist"),
         (["--data=bad.txt"], "bad.txt:2: the line starts with 'good'"),
-        (["--vectors=nowhere.txt"], "vectors nowhere.txt does not exist"),
+        (["--vectors=nowhere.txt"], "file nowhere.txt does not exist; expected a text file of word vectors"),
         (["--vectors=vectors.txt"], "vectors.txt:1: a vector of 2 numbers; expected 128"),
     ],
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("aeon", reason="the experiments extra is not installed")
+pytest.importorskip("aeon", reason="the series extra is not installed")
 
 from experiments.data.series import HELD_OUT, load
 

