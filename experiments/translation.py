@@ -68,16 +68,17 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     beams: Count = 5
     """Hypotheses that are kept while translating."""
     batch: Count = 64
-    epochs: Count = 12
+    epochs: Count | None = None
+    """Passes over the training data; by default 3 for numbers and 12 else."""
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 12, "embedding": 8, "epochs": 1}
 
     def resolved(self) -> Self:
         numbers = self.data == "numbers" and self.files is None
         own = (
-            {"hidden": 128, "embedding": 64, "dropout": 0.1}
+            {"hidden": 128, "embedding": 64, "dropout": 0.1, "epochs": 3}
             if numbers
-            else {"hidden": 256, "embedding": 256, "dropout": 0.4}
+            else {"hidden": 256, "embedding": 256, "dropout": 0.4, "epochs": 12}
         )
         missing = {name: value for name, value in own.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
@@ -192,7 +193,7 @@ class Translator:
                 if place >= 0:
                     kept = [n for n in range(best) if result.lengths[row, n]]
                     tokens = [result.tokens[: result.lengths[row, n], row, n] for n in kept]
-                    said = [self._words(sources[place], encoded[place], one) for one in tokens]
+                    said = [self._words(sources[int(place)], encoded[int(place)], one) for one in tokens]
                     found[int(place)] = list(zip(said, result.scores[row, kept].tolist(), strict=True))
         return [found[place] for place in range(len(sources))]
 
@@ -210,7 +211,7 @@ class Translator:
         words = self.vocabulary[1].decode(tokens)
         looked = self.weights(encoded, tokens) if UNKNOWN in tokens else None
         if looked is not None:
-            words = [source[looked[i].argmax()] if tokens[i] == UNKNOWN else word for i, word in enumerate(words)]
+            words = [str(source[looked[i].argmax()]) if tokens[i] == UNKNOWN else word for i, word in enumerate(words)]
         return words[: -1 if tokens[-1] == END else None]
 
 

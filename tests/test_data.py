@@ -261,3 +261,30 @@ def test_shapes_bound_compilations():
     for i in range(40):
         run(batches[i].data.words, batches[i].lengths)
     assert len(traces) == len(set(traces)) == 3
+
+
+class Pair(NamedTuple):
+    source: Any
+    target: Any
+    length: Any
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 30)), min_size=1, max_size=20), st.integers(1, 3))
+def test_pairs_of_unequal_lengths(sizes, shapes):
+    """Each array is padded to the longest of its own in a shape; `by` decides which shape."""
+    pairs = [
+        Pair(np.full(a, place + 1, np.int32), np.full(b, place + 1, np.int32), np.array(b, np.int32))
+        for place, (a, b) in enumerate(sizes)
+    ]
+    found = list(bucketed(pairs, batch=3, shapes=shapes, by=lambda pair: len(pair.source)))
+    assert len({(b.data.source.shape, b.data.target.shape) for b in found}) <= shapes
+    seen = []
+    for batch in found:
+        for row, place in enumerate(batch.places):
+            if place >= 0:
+                seen.append(int(place))
+                assert (batch.lengths[row], batch.data.length[row]) == sizes[place]
+                for array, length in ((batch.data.source, sizes[place][0]), (batch.data.target, sizes[place][1])):
+                    assert (array[:length, row] == place + 1).all()
+                    assert not array[length:, row].any()
+    assert sorted(seen) == list(range(len(sizes)))

@@ -137,11 +137,21 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _from_plain(config_type: type[C], stored: Mapping[str, Any]) -> C:
-    """A config from its JSON: strings become paths where the field is one."""
+    """A config from its JSON: strings become paths where the field is one, lists tuples."""
     paths = {f.name for f in dataclasses.fields(config_type) if "Path" in str(f.type)}
-    values: dict[str, Any] = {k: Path(v) if k in paths and v is not None else v for k, v in stored.items()}
-    return config_type(**values)
+
+    def one(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(one(name, part) for part in value)
+        return Path(value) if name in paths and value is not None else value
+
+    return config_type(**{name: one(name, value) for name, value in stored.items()})
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:
-    return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(config).items()}
+    def one(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [one(part) for part in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {name: one(value) for name, value in dataclasses.asdict(config).items()}
