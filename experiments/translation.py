@@ -156,7 +156,9 @@ def make_loss(model: EncoderDecoder, config: Config, steps: int) -> Any:
         options: Any = {"source_lengths": batch.lengths, "lengths": lengths, "key": key}
         if config.sampling and key is not None:
             options["sampling"] = config.sampling * jnp.minimum(carry[0] / steps, 1)
-        return model.loss(params, batch.data.source, batch.data.target, **options), carry + (key is not None)
+        return model.loss(params, batch.data.source, batch.data.target, **options), carry + (
+            0.0 if key is None else 1.0
+        )
 
     return loss
 
@@ -231,7 +233,7 @@ def train(run: Run, config: Config) -> None:
     by: Any = lambda pair: len(pair.source)  # noqa: E731
     shapes = 1 if config.smoke else 4
     batches = bucketed(parts["train"], batch=config.batch, shapes=shapes, seed=config.seed, by=by)
-    loss = make_loss(model, config, config.epochs * len(batches))
+    loss = make_loss(model, config, (config.epochs or 0) * len(batches))
     axes = batch_axes(parts["train"][0])
     carry: Any = lambda params: jnp.zeros(config.batch)  # noqa: E731
     valid = list(bucketed(parts["valid"], batch=config.batch, shapes=min(shapes, 2), by=by))
