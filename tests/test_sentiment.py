@@ -159,7 +159,7 @@ def test_score_explains_what_is_wrong(finished, tmp_path, capsys):
     ("options", "message"),
     [
         (["--fold=10"], "fold is 10; expected 0 to 9"),
-        (["--dropout=2"], "rate is 2.0"),
+        (["--dropout=2"], "--dropout is 2.0; expected a share in [0, 1)"),
         (["--word-dropout=1"], "--word-dropout is 1.0; expected a share"),
         (["--min-count=0"], "--min-count is 0; expected at least 1"),
         (["--hidden=0"], "--hidden is 0; expected at least 1"),

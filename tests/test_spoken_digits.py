@@ -105,8 +105,8 @@ def test_which_data_by_default(tmp_path, monkeypatch):
     ("options", "message"),
     [
         (["--data", "mfcc", "--leave-out", "ann"], "--leave-out is ann and --data mfcc, which does not say who speaks"),
-        (["--data", "mfcc", "--recordings", "."], "--data is mfcc and --recordings .; expected one of them"),
-        (["--data", "fsdd", "--recordings", "."], "--data is fsdd and --recordings .; expected one of them"),
+        (["--data", "mfcc", "--recordings", "."], "--data is mfcc and --recordings is .; expected one of them"),
+        (["--data", "fsdd", "--recordings", "."], "--data is fsdd and --recordings is .; expected one of them"),
         (["--data", "fsdd"], "fsdd was not found (no data folder given"),
         (["--leave-out", "george"], "fsdd was not found (no data folder given"),
     ],
