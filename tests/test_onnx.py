@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import ALL, CANNOT_STREAM, HIDDEN, INPUT, cast, random_inputs, random_params, random_state, run, same
+import test_encoder_decoder
+from cases import ALL, CANNOT_STREAM, HIDDEN, INPUT, cast, normal, random_inputs, random_params, random_state, run, same
 
 import jrnn
+from jrnn.decode import generate
 from jrnn.interop.int8 import dequantize, quantize
-from jrnn.models import LanguageModel
+from jrnn.models import Classifier, LanguageModel, Tagger
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install jrnn[interop]")
 runtime = pytest.importorskip("onnxruntime", reason="the oracle is onnxruntime, which is not installed")
@@ -177,3 +179,59 @@ def test_requests_that_cannot_be_met():
             return (), 2 * x
 
     fails(TypeError, r"Doubled\(.*has no ONNX operator; expected Recurrent", Doubled(), jnp.ones(2))
+
+
+TOKENS = np.array([[1, 2, 3], [4, 5, 6], [3, 1, 0], [2, 2, 5]], np.int32)
+MARKS = {"lengths": np.array([4, 2, 1], np.int32)}
+
+
+@pytest.mark.parametrize("marks", [{}, MARKS], ids=["whole", "lengths"])
+@pytest.mark.parametrize("pooled", ["last", "mean", "max", "attention", "tagger"])
+def test_models_that_give_labels(pooled, marks):
+    poolings = {"mean": jrnn.pooling.Mean(), "max": jrnn.pooling.Max(), "attention": jrnn.pooling.Attention(3)}
+    layer = jrnn.Layered(
+        (jrnn.Embedding(7, INPUT), ALL["rnn-gru-both-ways"], jrnn.Dropout(0.1), jrnn.Dense(2 * HIDDEN, 3))
+    )
+    model = Tagger(layer, 5) if pooled == "tagger" else Classifier(layer, 5, pooling=poolings.get(pooled))
+    params = random_params(model)
+    marks = marks and {"lengths": np.array([4, 2, 0], np.int32)}
+    (logits,) = session(export(model, params, lengths=bool(marks))).run(None, {"xs": TOKENS, **marks})
+    same(jnp.asarray(logits), jnp.asarray(model.apply(params, TOKENS, **{n: jnp.asarray(a) for n, a in marks.items()})))
+
+
+WRITERS = {name: test_encoder_decoder.MODELS[name] for name in test_encoder_decoder.MODELS} | {
+    f"captioner: {name}": model for name, model in test_encoder_decoder.CAPTIONERS.items()
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_greedy_decoding_step_by_step(name):
+    """In onnxruntime: the tokens that `generate` writes, and the logits of each step."""
+    model = WRITERS[name]
+    params = random_params(model)
+    features = name.startswith("captioner")
+    marks = {} if features else MARKS
+    source = np.asarray(normal(1, 3, 2, 3) if name.endswith("grid") else normal(1, 3, 3)) if features else TOKENS
+    start, step = (session(export(model, params, step=step, lengths=bool(marks))) for step in (False, True))
+    state = dict(zip([end.name for end in start.get_outputs()], start.run(None, {"source": source, **marks})))
+    begin, advance = model.start(params, source, **{n: jnp.asarray(a) for n, a in marks.items()})
+    written = generate(advance, begin, jnp.zeros(3, jnp.int32), jax.random.key(0), length=5, temperature=0)
+    token = np.zeros(3, np.int32)
+    for want in np.asarray(written.tokens):
+        begin, logits = advance(begin, jnp.asarray(token))
+        found = dict(zip([end.name for end in step.get_outputs()], step.run(None, {**state, "token": token})))
+        same(jnp.asarray(found.pop("logits")), logits)
+        state |= {name.removeprefix("new_"): value for name, value in found.items()}
+        token = np.asarray(logits.argmax(-1), np.int32)
+        np.testing.assert_array_equal(token, want)
+
+
+def test_models_without_operators():
+    model = Classifier(jrnn.Recurrent(jrnn.CTRNN(INPUT, HIDDEN)), 3)
+    with pytest.raises(TypeError, match="has no ONNX operator"):
+        export(model, random_params(model))
+    model = Classifier(jrnn.Residual(jrnn.Recurrent(jrnn.GRU(INPUT, INPUT))), 3)
+    with pytest.raises(TypeError, match=r"the last output of Residual.* has no ONNX operators"):
+        export(model, random_params(model))
+    with pytest.raises(TypeError, match="params has dtypes"):
+        export(WRITERS["bridge"], cast(random_params(WRITERS["bridge"]), jnp.bfloat16))
