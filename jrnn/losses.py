@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .arrays import at_least_float32
+from .arrays import at_least_float32, select
 from .checks import describe
+from .distributions import GaussianMixture, log_density
 
 
 class Mean(NamedTuple):
@@ -38,6 +39,36 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array | None)
         logits = jnp.where(mask[..., None], logits, jnp.zeros_like(logits))
         targets = jnp.where(mask, targets, jnp.zeros_like(targets))
     return _mean(optax.softmax_cross_entropy_with_integer_labels(logits, targets), mask)
+
+
+def binary_cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array | None) -> Mean:
+    """Cross-entropy in nats of a frame of independent yes-or-no `targets` under `logits`, where `mask` [...] is True.
+
+    Both are [..., keys], such as those of a piano: summed over the keys, a mean over frames (Boulanger-Lewandowski et al. 2012).
+    Targets are bool, 0 and 1, or probabilities. Computed in float32 at least. A masked frame may hold anything.
+    """
+    if logits.ndim == 0 or targets.shape != logits.shape:
+        raise ValueError(
+            f"targets is {describe(targets)}; expected the shape of logits, {list(logits.shape)}: [..., keys]"
+        )
+    logits = logits.astype(at_least_float32(logits.dtype))
+    targets = targets.astype(logits.dtype)
+    if mask is not None:
+        _check_mask(mask, targets.shape[:-1])
+        logits, targets = (jnp.where(mask[..., None], a, jnp.zeros_like(a)) for a in (logits, targets))
+    return _mean(optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1), mask)
+
+
+def negative_log_likelihood(mixture: GaussianMixture, targets: jax.Array, mask: jax.Array | None) -> Mean:
+    """-log p in nats of `targets` [..., features] under a mixture of Gaussians for each, where `mask` [...] is True.
+
+    A mean over frames; a density, so it may be negative. Computed in float32 at least. A masked frame may hold anything.
+    """
+    if mask is not None:
+        _check_mask(mask, targets.shape[:-1])
+        *some, targets = (select(mask, a, jnp.zeros_like(a)) for a in (*mixture, targets))
+        mixture = GaussianMixture(*some)
+    return _mean(-log_density(mixture, targets), mask)
 
 
 def accuracy(predicted: jax.Array, targets: jax.Array, mask: jax.Array | None) -> Mean:

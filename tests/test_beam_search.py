@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 import jrnn
-from jrnn.decode import beam_search, generate
-from jrnn.models import LanguageModel
+from jrnn import attention
+from jrnn.decode import Beams, beam_search, generate
+from jrnn.models import Decoder, EncoderDecoder
 
 END = 1
 
@@ -33,11 +36,12 @@ def stepper(table):
     return step
 
 
-@functools.partial(
-    jax.jit, static_argnames=("length", "width", "end", "best", "length_penalty", "min_length", "forbidden")
-)
-def search(table, **options):
-    return beam_search(stepper(table), jnp.zeros(len(table), int), jnp.zeros(len(table), int), **options)
+@functools.partial(jax.jit, static_argnames=("length", "width", "end", "best", "mean", "min_length", "checked"))
+def search(table, mean=False, length_penalty=0.0, checked=(), **options):
+    """`length_penalty` and `forbidden` are traced, `checked` are forbidden tokens that are not."""
+    first = jnp.zeros(len(table), int)
+    penalty = "mean" if mean else length_penalty
+    return beam_search(stepper(table), first, first, length_penalty=penalty, **{"forbidden": checked} | options)
 
 
 def penalised(score, count, penalty):
@@ -65,7 +69,8 @@ def every(table, length, penalty, min_length, forbidden):
 )
 def test_a_wide_beam_finds_the_best_of_all_sequences(size, penalty, min_length, forbidden):
     table, length, best = chances(size, size), 4, 6
-    options = {"length_penalty": penalty, "min_length": min_length, "forbidden": forbidden}
+    options = {"mean": True} if penalty == "mean" else {"length_penalty": penalty}
+    options |= {"min_length": min_length, "checked": forbidden}
     got = search(table, length=length, width=size**3, end=END, best=best, **options)
     for row in range(2):
         want = every(np.asarray(table[row]), length, penalty, min_length, forbidden)[:best]
@@ -78,13 +83,13 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(size, penalty, min_length, 
 
 
 def plain(table, length, width, penalty, min_length, forbidden):
-    """A beam in Python: lists, sorted."""
+    """A beam in Python: lists, sorted. `forbidden` [length, size]."""
     live, ended = [(0.0, ())], []
     for time in range(length):
         grown = []
         for score, tokens in live:
-            for token in range(table.shape[-1]):
-                if token in forbidden or (token == END and time < min_length):
+            for token in np.flatnonzero(~forbidden[time]).tolist():
+                if token == END and time < min_length:
                     continue
                 longer = (score + float(table[time, (0, *tokens)[-1], token]), (*tokens, token))
                 if token == END:
@@ -97,60 +102,144 @@ def plain(table, length, width, penalty, min_length, forbidden):
     return [*ended, *cut]
 
 
-@given(
-    seed=st.integers(0, 1000),
-    width=st.sampled_from([1, 3, 7]),
-    penalty=st.sampled_from([0.0, 0.7, "mean"]),
-    min_length=st.sampled_from([0, 2]),
+@pytest.mark.parametrize(
+    ("width", "length", "min_length", "mean"),
+    [(1, 6, 0, False), (3, 6, 2, False), (7, 4, 0, True), (2, 5, 1, True), (7, 6, 5, False)],
 )
-@settings(max_examples=25, deadline=None)
-def test_it_is_a_plain_beam(seed, width, penalty, min_length):
-    """Of which it may stop earlier, as no live hypothesis can become better than those kept."""
-    table = chances(seed, 5)
-    options = {"length": 6, "width": width, "min_length": min_length, "forbidden": (3,)}
-    got = search(table, end=END, best=min(width, 2), length_penalty=penalty, **options)
+@given(seed=st.integers(0, 1000), alpha=st.floats(0, 3), density=st.sampled_from([0.0, 0.2, 0.8]))
+@settings(max_examples=15)
+def test_it_is_a_plain_beam(width, length, min_length, mean, seed, alpha, density):
+    """Of which it may stop earlier, as no live hypothesis can become better than those kept. The mask may leave nothing."""
+    table, best = chances(seed, 5), min(width, 3)
+    forbidden = np.random.default_rng(seed).random((length, 2, 5)) < density
+    options = {"length": length, "width": width, "min_length": min_length}
+    got = search(table, end=END, best=best, mean=mean, length_penalty=alpha, forbidden=forbidden, **options)
     for row in range(2):
-        want = plain(np.asarray(table[row]), penalty=penalty, **options)
-        for place in range(min(width, 2)):
-            score, tokens = want[place]
+        want = plain(np.asarray(table[row]), penalty="mean" if mean else alpha, forbidden=forbidden[:, row], **options)
+        for place in range(best):
             count = int(got.lengths[row, place])
+            if place >= len(want):
+                assert count == 0
+                assert jnp.isneginf(got.scores[row, place])
+                continue
+            score, tokens = want[place]
             assert tuple(got.tokens[:count, row, place].tolist()) == tokens
             np.testing.assert_allclose(got.scores[row, place], score, rtol=1e-4)
 
 
+def test_a_finished_hypothesis_is_not_displaced_by_worse_ones_that_live():
+    """A beam of one: "end" scores log 0.4, and what lives is likelier, log 0.6, until it has a choice of three."""
+    first, later = jnp.log(jnp.array([1e-9, 0.4, 0.6])), jnp.log(jnp.array([0.3, 0.35, 0.35]))
+
+    def step(time, token):
+        return time + 1, jnp.where((time == 0)[..., None], first[None, None], later[None, None])
+
+    found = beam_search(step, jnp.zeros(1, int), jnp.zeros(1, int), length=5, width=1, end=END)
+    assert found.tokens[:, 0, 0].tolist() == [END] * 5
+    np.testing.assert_allclose(jnp.exp(found.scores), [[0.4]], rtol=1e-5)
+
+
+def test_rows_do_not_see_each_other_and_eager_is_jitted():
+    table = chances(11, 4, rows=3)
+    options = {"length": 5, "width": 3, "end": END, "best": 3, "length_penalty": 0.6}
+    together = search(table, **options)
+    broken = search(table.at[1].set(jnp.nan), **options)
+    with jax.disable_jit():
+        eager = search(table, **options)
+    for name, a, b, c in zip(together._fields, together, broken, eager, strict=True):
+        np.testing.assert_allclose(a, c, rtol=1e-6)
+        axis = 1 if name == "tokens" else 0
+        np.testing.assert_array_equal(*(np.delete(x, 1, axis) for x in (a, b)))
+    alone = search(table[2:], **options)
+    np.testing.assert_array_equal(alone.tokens[:, 0], together.tokens[:, 2])
+    np.testing.assert_array_equal(alone.scores[0], together.scores[2])
+
+
+def test_without_an_end_all_are_cut_off():
+    found = search(chances(4, 3), length=3, width=27, end=None, best=27)
+    assert (found.lengths == 3).all()
+    assert not found.ended.any()
+    assert len({tuple(tokens.tolist()) for tokens in found.tokens[:, 0].T}) == 27
+    np.testing.assert_allclose(jnp.exp(found.scores).sum(-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [(), (2, 1)])
+def test_keys_of_the_state_follow_their_hypotheses(batch):
+    """The logits are noise, drawn from a key that depends on every token before."""
+
+    def step(keys, token):
+        each = jax.vmap(lambda key, token: jax.random.fold_in(key, token))(keys.reshape(-1), token.reshape(-1))
+        logits = 2 * jax.vmap(lambda key: jax.random.normal(key, (5,)))(each)
+        return each.reshape(token.shape), logits.reshape(*token.shape, 5)
+
+    keys, first = jax.random.split(jax.random.key(0), batch), jnp.full(batch, 2)
+    found = beam_search(step, keys, first, length=4, width=3, end=END, best=3)
+    assert found.tokens.shape == (4, *batch, 3)
+    scores, seen = jnp.zeros((*batch, 3)), jnp.broadcast_to(first[..., None], (*batch, 3))
+    state = jnp.broadcast_to(keys[..., None], seen.shape)
+    for time in range(4):
+        state, logits = step(state, seen)
+        seen = found.tokens[time]
+        chance = jnp.take_along_axis(jax.nn.log_softmax(logits), seen[..., None], -1)[..., 0]
+        scores += jnp.where(time < found.lengths, chance, 0)
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-5)
+
+
+def test_rows_over_devices():
+    """What the step closes over is divided, what the search starts from is not."""
+    table = chances(6, 4)
+    options = {"length": 5, "width": 3, "end": END, "best": 2}
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(AxisType.Auto,))
+
+    def one(table):
+        found = search(table, **options)
+        first = jnp.zeros(1, int)
+        return found, generate(
+            stepper(table), first, first, jax.random.key(0), length=5, end=END, temperature=0
+        ).lengths
+
+    specs = Beams(tokens=P(None, "rows"), lengths=P("rows"), scores=P("rows"), ended=P("rows")), P("rows")
+    found, lengths = jax.jit(jax.shard_map(one, mesh=mesh, in_specs=P("rows"), out_specs=specs))(table)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), found, search(table, **options))
+    first = jnp.zeros(2, int)
+    whole = generate(stepper(table), first, first, jax.random.key(0), length=5, end=END, temperature=0)
+    np.testing.assert_array_equal(lengths, whole.lengths)
+
+
+def test_the_hypotheses_of_a_row_share_its_memory():
+    """A translator's, which knows the memory of a row once: their scores are what it gives to each read on its own."""
+    cell = jrnn.AttentionBefore(jrnn.GRU(4 + 6, 8), attention.General(8, 6))
+    encoder = jrnn.Layered((jrnn.Embedding(7, 4), jrnn.rnn(jrnn.GRU, input_size=4, hidden_size=6)))
+    model = EncoderDecoder(encoder, Decoder(6, jrnn.Recurrent(cell), summary_size=6))
+    params = jax.tree.map(lambda a: 3 * a, jax.jit(model.init)(jax.random.key(0)))
+    source, lengths = jax.random.randint(jax.random.key(1), (5, 3), 0, 7), jnp.array([5, 2, 4])
+
+    @jax.jit
+    def translate(params):
+        state, step = model.start(params, source, lengths=lengths)
+        return beam_search(step, state, jnp.zeros(3, int), length=6, width=4, end=END, best=3)
+
+    found = translate(params)
+    assert (jnp.diff(jnp.where(found.ended, found.scores, -1000), axis=-1) <= 0).all()
+    read = jax.jit(functools.partial(model.apply, params))
+    for place in range(3):
+        tokens = found.tokens[:, :, place]
+        given = jnp.concatenate([jnp.zeros((1, 3), int), tokens[:-1]])
+        logits = jax.nn.log_softmax(read(source, given, source_lengths=lengths))
+        each = jnp.take_along_axis(logits, tokens[..., None], -1)[..., 0]
+        real = jnp.arange(6)[:, None] < found.lengths[None, :, place]
+        np.testing.assert_allclose(found.scores[:, place], jnp.where(real, each, 0).sum(0), rtol=1e-4)
+
+
 def test_one_hypothesis_that_does_not_end_is_greedy():
     """Where it may end it is more: the best of what ends on the way."""
-    model = LanguageModel(9, jrnn.rnn(jrnn.GRU, input_size=4, hidden_size=8))
-    params = model.init(jax.random.key(3))
-    step, first = functools.partial(model.step, params), jnp.array([[3, 5, 2]])
-    state = model.initial_state(params, first.shape)
+    table = chances(3, 5)
+    first = jnp.zeros(2, int)
     options = {"length": 6, "end": END, "min_length": 6}
-    beams = beam_search(step, state, first, width=1, **options)
-    written = generate(step, state, first, jax.random.key(0), **options, temperature=0)
-    np.testing.assert_array_equal(beams.tokens[..., 0], written.tokens)
-    np.testing.assert_array_equal(beams.lengths[..., 0], written.lengths)
-
-
-def test_states_follow_their_hypotheses():
-    """The score of each is that of the model when it reads the tokens of that hypothesis alone."""
-    model = LanguageModel(6, jrnn.rnn(jrnn.LSTM, input_size=4, hidden_size=8, num_layers=2))
-    params = jax.tree.map(lambda a: 3 * a, model.init(jax.random.key(1)))
-    first = jnp.array([3, 5])
-    beams = beam_search(
-        functools.partial(model.step, params),
-        model.initial_state(params, (2,)),
-        first,
-        length=5,
-        width=4,
-        end=END,
-        best=4,
-    )
-    read = jnp.concatenate([jnp.broadcast_to(first[:, None], (1, 2, 4)), beams.tokens[:-1]])
-    logits = jax.nn.log_softmax(model.apply(params, read)[1])
-    each = jnp.take_along_axis(logits, beams.tokens[..., None], -1)[..., 0]
-    real = jnp.arange(5)[:, None, None] < beams.lengths[None]
-    np.testing.assert_allclose(jnp.where(real, each, 0).sum(0), beams.scores, rtol=1e-4)
-    assert (jnp.diff(jnp.where(beams.ended, beams.scores, -jnp.inf), axis=-1) <= 0)[beams.ended[:, 1:]].all()
+    found = search(table, width=1, **options)
+    written = generate(stepper(table), first, first, jax.random.key(0), **options, temperature=0)
+    np.testing.assert_array_equal(found.tokens[..., 0], written.tokens)
+    np.testing.assert_array_equal(found.lengths[..., 0], written.lengths)
 
 
 def test_it_stops_when_nothing_better_can_come():
@@ -200,24 +289,28 @@ def test_16_bit_logits_are_summed_in_float32():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "error", "words"),
     [
-        ({"width": 0}, "width is 0; expected at least 1"),
-        ({"best": 4}, "best is 4; expected at most width, 3"),
-        ({"length": 0}, "length is 0"),
-        ({"min_length": 6}, "min_length is 6; expected 0 to length, 5"),
-        ({"end": 4}, r"end is 4; expected a token in 0\.\.3"),
-        ({"forbidden": (9,)}, r"forbidden holds 9\.\.9; expected tokens in 0\.\.3"),
-        ({"forbidden": (0, 1, 2, 3)}, "forbidden leaves no token"),
-        ({"length_penalty": -1.0}, "length_penalty is -1.0; expected a number of at least 0, or 'mean'"),
-        ({"length_penalty": "sum"}, "length_penalty is 'sum'"),
+        ({"width": 0}, ValueError, "width is 0; expected at least 1"),
+        ({"width": 1.5}, TypeError, "width is 1.5; expected an integer"),
+        ({"best": 0}, ValueError, "best is 0; expected at least 1"),
+        ({"best": 4}, ValueError, "best is 4; expected at most width, 3"),
+        ({"length": 0}, ValueError, "length is 0"),
+        ({"min_length": 6}, ValueError, "min_length is 6; expected 0 to length, 5"),
+        ({"end": 4}, ValueError, r"end is 4; expected a token in 0\.\.3"),
+        ({"forbidden": (9,)}, ValueError, r"forbidden holds 9\.\.9; expected tokens in 0\.\.3"),
+        ({"forbidden": (0, 1, 2, 3)}, ValueError, "forbidden leaves no token"),
+        ({"length_penalty": -1.0}, ValueError, "length_penalty is -1.0; expected a number of at least 0, or 'mean'"),
+        ({"length_penalty": "sum"}, ValueError, "length_penalty is 'sum'"),
+        ({"length_penalty": None}, TypeError, "length_penalty is NoneType None"),
+        ({"length_penalty": np.ones(2)}, ValueError, r"length_penalty is float64\[2\]; expected one number"),
+        ({"token": jnp.zeros(2)}, TypeError, r"token is float32\[2\]; expected integers"),
+        ({"state": jnp.int32(0)}, ValueError, r"state is int32\[\]; expected the batch axes of token, \[2\], first"),
+        ({"state": {"key": jax.random.key(0)}}, ValueError, r"state\['key'\] is key<fry>\[\]; expected the batch axes"),
     ],
 )
-def test_options_that_do_not_fit(options, words):
-    with pytest.raises(ValueError, match=words):
-        search(chances(1, 4), **{"length": 5, "width": 3, "end": END} | options)
-
-
-def test_a_state_without_the_rows():
-    with pytest.raises(ValueError, match=r"state is int32\[\]; expected the batch axes of token, \[2\], first"):
-        beam_search(stepper(chances(1, 4)), jnp.int32(0), jnp.zeros(2, int), length=3, width=2, end=END)
+def test_what_does_not_fit(options, error, words):
+    first = jnp.zeros(2, int)
+    given = {"step": stepper(chances(1, 4)), "state": first, "token": first, "length": 5, "width": 3, "end": END}
+    with pytest.raises(error, match=words):
+        beam_search(**given | options)

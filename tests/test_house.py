@@ -16,8 +16,9 @@ import jrnn
 ROOT = pathlib.Path(jrnn.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 ORDER = [
-    "arrays", "program", "xla", "checks", "segments", "sharding", "losses", "attention", "cell", "initializers", "cells", "engines",
-    "unroll", "layers", "pooling", "models", "decode", "online", "diagnostics", "data", "checkpoint", "train", "flax", "interop",
+    "arrays", "program", "xla", "checks", "segments", "sharding", "distributions", "losses", "attention", "cell", "initializers",
+    "cells", "engines", "unroll", "layers", "pooling", "models", "decode", "online", "diagnostics", "data", "checkpoint", "train",
+    "flax", "interop",
 ]  # fmt: skip
 EXPERIMENTS = ROOT.parent / "experiments"
 SCRIPTS = {path.stem: path for path in sorted(EXPERIMENTS.glob("*.py")) if not path.stem.startswith("_")}

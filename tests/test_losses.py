@@ -47,6 +47,31 @@ def test_half_precision_logits_are_summed_in_float32():
     np.testing.assert_allclose(mean.value, np.log(10), rtol=1e-6)
 
 
+def test_binary_cross_entropy_is_the_sum_over_keys_by_hand():
+    logits = np.random.default_rng(0).normal(size=(4, 3, 6)).astype(np.float32)
+    targets = np.random.default_rng(1).random((4, 3, 6)) < 0.3
+    mask = np.arange(12).reshape(4, 3) % 5 != 0
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    by_hand = -np.where(targets, np.log(p), np.log(1 - p)).sum(-1)
+    for kind in (bool, np.int32, np.float32):
+        got = losses.binary_cross_entropy(jnp.asarray(logits), jnp.asarray(targets.astype(kind)), None)
+        assert got.weight == 12
+        np.testing.assert_allclose(got.value, by_hand.mean(), rtol=1e-6)
+
+    def masked(logits):
+        dirty = jnp.where(mask[..., None], targets.astype(np.float32), jnp.nan)
+        return losses.binary_cross_entropy(jnp.where(mask[..., None], logits, jnp.nan), dirty, jnp.asarray(mask)).value
+
+    value, slope = jax.value_and_grad(masked)(jnp.asarray(logits))
+    np.testing.assert_allclose(value, by_hand[mask].mean(), rtol=1e-6)
+    np.testing.assert_allclose(slope, np.where(mask[..., None], p - targets, 0) / mask.sum(), atol=1e-6)
+    half = losses.binary_cross_entropy(jnp.zeros((4096, 2), jnp.bfloat16), jnp.zeros((4096, 2), bool), None)
+    assert half.total.dtype == jnp.float32
+    np.testing.assert_allclose(half.value, 2 * np.log(2), rtol=1e-6)
+    large = losses.binary_cross_entropy(jnp.array([500.0, -500.0]), jnp.array([0, 1]), None)
+    np.testing.assert_allclose(large.value, 1000)
+
+
 def test_bits():
     assert losses.bits(np.log(2)) == pytest.approx(1)
 
@@ -111,6 +136,14 @@ def test_accuracy_by_hand():
             r"mask is float32\[3\]; expected bool\[3\]",
         ),
         (lambda: losses.accuracy(jnp.zeros(3, int), jnp.zeros(2, int), None), r"targets is int32\[2\]"),
+        (
+            lambda: losses.binary_cross_entropy(jnp.zeros((3, 5)), jnp.zeros(3, int), None),
+            r"targets is int32\[3\]; expected the shape of logits, \[3, 5\]: \[\.\.\., keys\]",
+        ),
+        (
+            lambda: losses.binary_cross_entropy(jnp.zeros((3, 5)), jnp.zeros((3, 5)), jnp.ones((3, 5), bool)),
+            r"mask is bool\[3, 5\]; expected bool\[3\]",
+        ),
         (lambda: losses.accuracy(jnp.zeros(3, int), jnp.zeros(3, int), jnp.ones(2, bool)), r"mask is bool\[2\]"),
     ],
 )
