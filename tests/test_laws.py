@@ -8,8 +8,8 @@ from cases import ALL, CANNOT_STREAM, CELLS, apply, cast, floats, random_inputs,
 from jax.test_util import check_grads
 
 # Every law for these: a gated cell, one with products inside its update, one with noise and steps of its own length, one of
-# convolutions, a wrapper with keys; a layer of each sort. The others go through a few laws here, their derivatives through test_gradient, their values
-# through the oracles of NumPy and PyTorch.
+# convolutions, a wrapper with keys; a layer of each sort. The others go through a few laws here, their derivatives through
+# test_gradient, their values through the oracles of NumPy, PyTorch and other libraries.
 KINDS = (
     "lstm",
     "gru-before",

@@ -11,7 +11,7 @@ from jax import lax
 
 from .. import initializers
 from ..cell import Cell
-from ..checks import check_positive, check_switches, describe
+from ..checks import Activation, check_positive, check_switches, describe
 from .gru import GRU
 from .lstm import LSTM, PeepholeLSTM
 from .wrapper import Wrapper
@@ -97,7 +97,7 @@ class Convolutional(Wrapper):
             )
         if not isinstance(self.spatial, tuple) or not 1 <= len(self.spatial) <= 3:
             raise ValueError(
-                f"Convolutional: spatial is {describe(self.spatial)}; expected a tuple of one to three sizes, such as (height, width)"
+                f"Convolutional: spatial is {describe(self.spatial)}; expected one to three sizes, such as (height, width)"
             )
         for size in self.spatial:
             check_positive("Convolutional", spatial=size)
@@ -108,8 +108,8 @@ class Convolutional(Wrapper):
             raise ValueError(f"Convolutional: padding is {self.padding!r}; expected 'same' or 'valid'")
         if min(self.output_spatial) < 1:
             raise ValueError(
-                f"Convolutional: kernel_size {self.kernel_size} with dilation {self.dilation} is larger than spatial {self.spatial}; "
-                "expected a smaller one, or padding='same'"
+                f"Convolutional: kernel_size {self.kernel_size} with dilation {self.dilation} is larger than spatial "
+                f"{self.spatial}; expected a smaller one, or padding='same'"
             )
 
     def _per_axis(self, name: str, value: Any) -> Any:
@@ -119,7 +119,7 @@ class Convolutional(Wrapper):
         each = value if isinstance(value, tuple) else (value,) * len(self.spatial)
         if len(each) != len(self.spatial):
             raise ValueError(
-                f"Convolutional: {name} has {len(each)} numbers; expected one, or one for each axis of spatial ({len(self.spatial)})"
+                f"Convolutional: {name} has {len(each)} numbers; expected one, or one for each spatial axis, {len(self.spatial)}"
             )
         for size in each:
             check_positive("Convolutional", **{name: size})
@@ -148,7 +148,9 @@ class Convolutional(Wrapper):
         spread = {name: self._matrix(params, name, window) for name, window in windows.items()}
         params = initializers.standard(kernels, self, params._replace(**spread))
         tiles = {name: self._parameter(params, name) for name in self.untied}
-        return params._replace(**{name: jnp.tile(a, (*self.output_spatial, *[1] * a.ndim)) for name, a in tiles.items()})
+        return params._replace(
+            **{name: jnp.tile(a, (*self.output_spatial, *[1] * a.ndim)) for name, a in tiles.items()}
+        )
 
     def _parameter(self, params: Any, name: str) -> jax.Array:
         value = getattr(params, name, None)
@@ -191,7 +193,7 @@ class Convolutional(Wrapper):
         return params._replace(**kernels, w_x=Kernel(params.w_x, strides, self.padding, dilation))  # type: ignore[arg-type]
 
 
-def ConvLSTM(  # noqa: N802, named as what it makes
+def ConvLSTM(
     input_size: tuple[int, ...],
     hidden_size: int,
     kernel_size: int | tuple[int, ...],
@@ -201,7 +203,10 @@ def ConvLSTM(  # noqa: N802, named as what it makes
     strides: int | tuple[int, ...] = 1,
     padding: str = "same",
     dilation: int | tuple[int, ...] = 1,
-    **options: Any,
+    activation: Activation = "tanh",
+    gate_activation: Activation = "sigmoid",
+    forget_bias: float = 1.0,
+    bias: bool = True,
 ) -> Convolutional:
     """Convolutional LSTM (Shi et al. 2015, "Convolutional LSTM network: a machine learning approach for precipitation
     nowcasting").
@@ -213,13 +218,21 @@ def ConvLSTM(  # noqa: N802, named as what it makes
 
     `input_size` is (*spatial, channels), such as (height, width, 3); x_t [*batch, *spatial, channels], h_t and c_t
     [*batch, *spatial', hidden]. With `peepholes`, as in the paper, i and f see c_{t-1} and o sees c_t, by a weight for each unit
-    and place (`PeepholeLSTM`); without, as Keras and Haiku have it. `options` are those of `LSTM`, the others those of
-    `Convolutional`, which it returns.
+    and place (`PeepholeLSTM`); without, as Keras and Haiku have it. From `activation` on the options are those of `LSTM`, the
+    others those of `Convolutional`, which it returns.
     """
     *spatial, channels = _sizes("ConvLSTM", input_size)
     check_switches("ConvLSTM", peepholes=peepholes)
+    kind = PeepholeLSTM if peepholes else LSTM
     return Convolutional(
-        (PeepholeLSTM if peepholes else LSTM)(channels, hidden_size, **options),
+        kind(
+            channels,
+            hidden_size,
+            activation=activation,
+            gate_activation=gate_activation,
+            forget_bias=forget_bias,
+            bias=bias,
+        ),
         tuple(spatial),
         kernel_size,
         recurrent_kernel_size=recurrent_kernel_size,
@@ -230,7 +243,7 @@ def ConvLSTM(  # noqa: N802, named as what it makes
     )
 
 
-def ConvGRU(  # noqa: N802, named as what it makes
+def ConvGRU(
     input_size: tuple[int, ...],
     hidden_size: int,
     kernel_size: int | tuple[int, ...],

@@ -9,7 +9,6 @@ from jax.extend.core import Literal
 
 from ..program import Program, depending, variables
 
-
 PRODUCTS = ("dot_general", "conv_general_dilated")
 """Primitives that multiply matrices, or kernels."""
 
@@ -17,7 +16,9 @@ PRODUCTS = ("dot_general", "conv_general_dilated")
 class Residuals(NamedTuple):
     """Intermediates of an `update`. Dead-code elimination drops them where no derivative is taken."""
 
-    products: list[Any]  # for each product of PRODUCTS, in order: its operands that vary from step to step, then its result
+    products: list[
+        Any
+    ]  # for each product of PRODUCTS, in order: its operands that vary from step to step, then its result
     sums: list[Any]  # z + r, where nothing else reads the two: half as much to keep
 
 
