@@ -70,8 +70,9 @@ class Convolutional(Wrapper):
       size of the state, spatial'. That of the past has strides of 1 and "same", zeros beyond the edge.
     - `untied`: names of parameters that have values of their own at each place, [*spatial', ...].
 
-    Kernels start as `initializers.standard` has them: Glorot, and orthogonal per gate. Sums of 16-bit floats are float32's.
-    Wrappers go around it: `Zoneout(Convolutional(cell, ...), 0.1)`.
+    Kernels start as `initializers.standard` has them: Glorot, and orthogonal per gate. Wrappers go around it, as in
+    `Zoneout(Convolutional(cell, ...), 0.1)`. On several devices run it inside `jax.shard_map`, as `jrnn.train` does: where the
+    compiler divides the work by itself, it gathers all rows for the one convolution of the inputs of all steps.
     """
 
     cell: Cell
@@ -147,10 +148,7 @@ class Convolutional(Wrapper):
         )
         spread = {name: self._matrix(params, name, window) for name, window in windows.items()}
         params = initializers.standard(kernels, self, params._replace(**spread))
-        tiles = {name: self._parameter(params, name) for name in self.untied}
-        return params._replace(
-            **{name: jnp.tile(a, (*self.output_spatial, *[1] * a.ndim)) for name, a in tiles.items()}
-        )
+        return params._replace(**{name: self._untied(params, name) for name in self.untied})
 
     def _parameter(self, params: Any, name: str) -> jax.Array:
         value = getattr(params, name, None)
@@ -169,6 +167,15 @@ class Convolutional(Wrapper):
                 f"Convolutional: {name} of {self.cell} is {describe(w)}; expected a matrix, in whose place goes a kernel"
             )
         return jnp.zeros((*window, *w.shape), w.dtype)
+
+    def _untied(self, params: Any, name: str) -> jax.Array:
+        """The parameter of that name, repeated at each place."""
+        value = self._parameter(params, name)
+        if name == "w_x" or name in self.cell.recurrent:
+            raise ValueError(
+                f"Convolutional: untied has {name}, a kernel; expected biases or peepholes, such as ('p_i', 'p_f', 'p_o')"
+            )
+        return jnp.tile(value, (*self.output_spatial, *[1] * value.ndim))
 
     def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> Any:
         return self.cell.initial_state(params, (*batch, *self.output_spatial), key)

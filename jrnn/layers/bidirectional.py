@@ -27,7 +27,7 @@ class Bidirectional(Layer):
 
     `backward` is a layer that runs in reverse: `Recurrent(cell, reverse=True)`. `one_loop`: a step of each direction in every
     turn of one loop, which equal cells and engines allow; None: on a CPU for a lone row of at most 32 units, for which it is
-    faster, and on other backends always, to launch half as many kernels (not measured).
+    faster, and on other backends always, to launch half as many kernels (not measured); not for features of several axes.
     """
 
     forward: Layer
@@ -111,9 +111,12 @@ class Bidirectional(Layer):
         # units, and up to 1.2 for more rows or units.
         if self.one_loop is not None:
             return self.one_loop
-        if not self._are_alike():
+        axes = _axes(self.forward) or (0,)
+        if (
+            not self._are_alike() or len(axes) > 1
+        ):  # convolutions of both would be one in groups, which is another program
             return False
-        small = math.prod(self.time_and_batch(xs)[1:]) == 1 and math.prod(_axes(self.forward) or ()) <= 32
+        small = math.prod(self.time_and_batch(xs)[1:]) == 1 and axes[0] <= 32
         return small or jax.default_backend() != "cpu"
 
     def _are_alike(self) -> bool:
