@@ -30,6 +30,9 @@ from .cells import AttentionAfterParams as AttentionAfterParams
 from .cells import AttentionBefore as AttentionBefore
 from .cells import AttentionBeforeParams as AttentionBeforeParams
 from .cells import AttentionState as AttentionState
+from .cells import ConvGRU as ConvGRU
+from .cells import ConvLSTM as ConvLSTM
+from .cells import Convolutional as Convolutional
 from .cells import CTRNNParams as CTRNNParams
 from .cells import CTRNNState as CTRNNState
 from .cells import Elman as Elman

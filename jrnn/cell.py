@@ -55,6 +55,8 @@ class Cell(abc.ABC, Generic[P, S]):
         check_cell(self)
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             name, value, owner = field.name, getattr(self, field.name), type(self).__name__
+            if value is None and "None" in str(field.type):
+                continue
             if name.endswith("_size"):
                 several = isinstance(value, tuple) and "tuple" in str(field.type)
                 sizes: Any = value if several else (value,)

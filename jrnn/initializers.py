@@ -71,8 +71,11 @@ def uniform(key: jax.Array, cell: Cell, params: P, scale: float | None = None) -
 
 @_inside
 def glorot(key: jax.Array, cell: Cell, params: P) -> P:
-    """Every matrix that is not recurrent uniform in ±sqrt(6 / (in + out)), gate by gate (Glorot & Bengio 2010)."""
-    names = [name for name, w in params._asdict().items() if name not in cell.recurrent and getattr(w, "ndim", 0) == 2]
+    """Every matrix that is not recurrent uniform in ±sqrt(6 / (in + out)), gate by gate (Glorot & Bengio 2010).
+
+    Of a kernel, in and out are features times places of the window.
+    """
+    names = [name for name, w in params._asdict().items() if name not in cell.recurrent and _is_matrix(name, w)]
     draw = jax.nn.initializers.glorot_uniform()
     for name, k in zip(names, jax.random.split(key, max(len(names), 1)), strict=False):
         gates = len(cell.gates) if name.startswith("w_x") else 1
@@ -82,7 +85,10 @@ def glorot(key: jax.Array, cell: Cell, params: P) -> P:
 
 @_inside
 def orthogonal(key: jax.Array, cell: Cell, params: P, scale: float = 1.0) -> P:
-    """Each gate's block of the recurrent weights orthogonal times `scale` (Saxe, McClelland & Ganguli 2014)."""
+    """Each gate's block of the recurrent weights orthogonal times `scale` (Saxe, McClelland & Ganguli 2014).
+
+    Of a kernel, the matrix [window times in, out] is, as in Keras.
+    """
     draw = jax.nn.initializers.orthogonal(scale)
     names = _recurrent(cell, params)
     keys = [key] if len(names) == 1 else jax.random.split(key, len(names))
@@ -94,17 +100,19 @@ def orthogonal(key: jax.Array, cell: Cell, params: P, scale: float = 1.0) -> P:
 def identity(cell: Cell, params: P, scale: float = 1.0) -> P:
     """Each gate's block of the recurrent weights the identity times `scale`, biases zero.
 
-    On a ReLU Elman cell it is the IRNN (Le et al. 2015).
+    On a ReLU Elman cell it is the IRNN (Le et al. 2015). Of a kernel, the identity is in the middle of the window.
     """
     for name in _recurrent(cell, params):
         w = getattr(params, name)
-        rows, columns = w.shape
+        *window, rows, columns = w.shape
         if columns != rows * len(cell.gates):
             raise ValueError(
                 f"{name} of {cell} is {list(w.shape)}, {len(cell.gates)} blocks that are not square; "
                 "the identity needs square ones: use orthogonal"
             )
-        params = params._replace(**{name: jnp.tile(scale * jnp.eye(rows, dtype=w.dtype), (1, len(cell.gates)))})
+        square = jnp.tile(scale * jnp.eye(rows, dtype=w.dtype), (1, len(cell.gates)))
+        middle = tuple((size - 1) // 2 for size in window)
+        params = params._replace(**{name: jnp.zeros_like(w).at[middle].set(square) if window else square})
     return params._replace(b=jax.tree.map(jnp.zeros_like, params.b)) if hasattr(params, "b") else params
 
 
@@ -124,7 +132,7 @@ def chrono(key: jax.Array, cell: Cell, params: P, longest: float) -> P:
     if longest <= 2:
         raise ValueError(f"longest is {longest}; expected more than 2 steps, the longest dependency in the data")
     b = _bias(cell, params)
-    size = b.shape[0] // len(cell.gates)
+    size = b.shape[-1] // len(cell.gates)
     bias = jnp.log(jax.random.uniform(key, (size,), jnp.float32, 1.0, longest - 1)).astype(b.dtype)
     b = _set_gate(cell, b, _forget_gate(cell), bias)
     return params._replace(b=_set_gate(cell, b, cell.input_gate, -bias) if cell.input_gate else b)
@@ -138,6 +146,8 @@ def spectral_radius(cell: Cell, params: P, radius: float) -> P:
     """
     for name in _recurrent(cell, params):
         w = getattr(params, name)
+        if w.ndim > 2:
+            raise ValueError(f"{name} of {cell} is {describe(w)}, a kernel; a spectral radius is one of a matrix")
         blocks = np.split(np.asarray(w, np.float64), len(cell.gates), -1)
         if blocks[0].shape[0] != blocks[0].shape[1]:
             raise ValueError(
@@ -163,16 +173,21 @@ def _parameter(cell: Cell, params: Any, name: str) -> Any:
 
 
 def _recurrent(cell: Cell, params: Any) -> tuple[str, ...]:
-    """The names of the recurrent weights, which are matrices."""
+    """The names of the recurrent weights, which are matrices, or kernels [*window, in, out]."""
     if not cell.recurrent:
         raise ValueError(f"{cell} has no recurrent weights; expected a cell with some, such as LSTM or Elman")
     for name in cell.recurrent:
         w = _parameter(cell, params, name)
-        if np.ndim(w) != 2:
+        if np.ndim(w) < 2:
             raise ValueError(
                 f"{name} of {cell} is {describe(w)}; expected a matrix, as for all that its `recurrent` names"
             )
     return cell.recurrent
+
+
+def _is_matrix(name: str, w: Any) -> bool:
+    """Whether a parameter is a weight [in, out], or a kernel [*window, in, out]; a bias or peephole at each place is none."""
+    return getattr(w, "ndim", 0) >= 2 and name.partition("_")[0] not in ("b", "p")
 
 
 def _hidden(cell: Cell, params: Any) -> int:
@@ -183,7 +198,7 @@ def _hidden(cell: Cell, params: Any) -> int:
 
 def _per_gate(key: jax.Array, gates: int, w: jax.Array, draw: Any) -> jax.Array:
     """`draw` for every gate's block of `w`, in float32 (half precision has no QR), then `w`'s dtype."""
-    shape = (w.shape[0], w.shape[1] // gates)
+    shape = (*w.shape[:-1], w.shape[-1] // gates)
     blocks = [draw(k, shape, at_least_float32(w.dtype)) for k in jax.random.split(key, gates)]
     return jnp.concatenate(blocks, -1).astype(w.dtype)
 
@@ -202,6 +217,6 @@ def _bias(cell: Cell, params: Any) -> jax.Array:
 
 
 def _set_gate(cell: Cell, b: jax.Array, gate: str, value: Any) -> jax.Array:
-    size = b.shape[0] // len(cell.gates)
+    size = b.shape[-1] // len(cell.gates)
     start = cell.gates.index(gate) * size
-    return b.at[start : start + size].set(value)
+    return b.at[..., start : start + size].set(value)

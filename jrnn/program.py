@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -110,6 +111,22 @@ def is_affine(f: Callable[[Any], Any], x: Any) -> bool:
     """Whether `f` is seen to be a linear function of `x` plus a constant: its derivative reads nothing of where it is taken."""
     program = Program(lambda at, slope: jax.jvp(f, (at,), (slope,))[1], x, x)
     return depending(program.jaxpr, program.inputs[0]).isdisjoint(variables(program.jaxpr.outvars))
+
+
+def multiplications(jaxpr: Any) -> int:
+    """How many the products of matrices and the convolutions of a jaxpr take."""
+    return sum(map(_multiplications, jaxpr.eqns))
+
+
+def _multiplications(equation: Any) -> int:
+    made = equation.outvars[0].aval.size if equation.outvars else 0
+    if equation.primitive.name == "dot_general":
+        (summed, _), _ = equation.params["dimension_numbers"]
+        return made * math.prod(equation.invars[0].aval.shape[axis] for axis in summed)
+    if equation.primitive.name == "conv_general_dilated":
+        kernel = equation.invars[1].aval
+        return made * (kernel.size // kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]])
+    return 0
 
 
 INLINED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call")

@@ -28,12 +28,17 @@ CELLS: dict[str, jrnn.Cell] = {
     "ctrnn-dt-input": jrnn.CTRNN(INPUT, HIDDEN, tau=2.0, dt=None),
     "ctrnn-noise": jrnn.CTRNN(INPUT, HIDDEN, tau=3.0, noise=0.3),
     "ctrnn-everything": jrnn.CTRNN(INPUT, HIDDEN, tau=2.0, learn_tau=True, dt=None, noise=0.3),
+    "conv-gru": jrnn.ConvGRU((4, 3, 2), 2, 3, strides=(2, 1)),
+    "conv-lstm": jrnn.ConvLSTM((5, 2), 2, 2, peepholes=True, padding="valid", dilation=2),
+    "conv-elman": jrnn.Convolutional(jrnn.Elman(2, 1), (2, 3, 2), 2, recurrent_kernel_size=(1, 3, 2)),
     "learned-state": jrnn.LearnedState(jrnn.LSTM(INPUT, HIDDEN)),
     "recurrent-dropout": jrnn.RecurrentDropout(jrnn.GRU(INPUT, HIDDEN), 0.4),
     "zoneout": jrnn.Zoneout(jrnn.LSTM(INPUT, HIDDEN), (0.2, 0.5)),
 }
 
-KINDS = ("jordan", "lstm-peephole", "lstm-projected", "gru-before", "ctrnn-everything", "learned-state", "zoneout")
+KINDS = (
+    "jordan", "lstm-peephole", "lstm-projected", "gru-before", "ctrnn-everything", "conv-gru", "learned-state", "zoneout",
+)  # fmt: skip
 """Cells that no other stands for: a product, noise, a time step, a parameter or a wrapper where the others have none."""
 
 LAYERS: dict[str, jrnn.Layer] = {
@@ -94,7 +99,8 @@ def random_params(model: Any, seed: int = 100) -> Any:
 
 def random_inputs(model: Any, *shape: int, seed: int = 200) -> jax.Array:
     """Inputs [*shape, input_size]; the last feature is positive where a cell reads its time step from it."""
-    xs = normal(seed, *shape, model.input_size)
+    features = model.input_size if isinstance(model.input_size, tuple) else (model.input_size,)
+    xs = normal(seed, *shape, *features)
     return xs.at[..., -1].set(0.1 + 0.2 * jnp.abs(xs[..., -1])) if getattr(model, "dt", 1.0) is None else xs
 
 

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec as P
 
 import jrnn
-from jrnn.arrays import is_key
+from jrnn.arrays import is_key, select
 
 TIME = 5
 
@@ -136,8 +136,8 @@ def batch_axes_do_not_matter(model: Any) -> None:
     def flat(tree: Any) -> Any:
         return jax.tree.map(lambda a: a.reshape((6, *a.shape[2:])), tree)
 
-    want = run(model, params, xs.reshape(TIME, 6, -1), flat(state), lengths=lengths.reshape(6))
-    same((flat(final), ys.reshape(TIME, 6, -1)), want)
+    xs_flat, ys_flat = (a.reshape(TIME, 6, *a.shape[3:]) for a in (xs, ys))
+    same((flat(final), ys_flat), run(model, params, xs_flat, flat(state), lengths=lengths.reshape(6)))
     alone = run(model, params, xs[:, 1, 0], row(row(state, 1), 0), lengths=jnp.array(2))
     same(alone, (row(row(final, 1), 0), ys[:, 1, 0]))
 
@@ -319,7 +319,7 @@ def padding_is_absent(model: Any) -> None:
 def holes_are_absent(model: Any) -> None:
     params, xs, state = example(model)
     mask = jnp.array([[True, True, False, False, True], [False, True, True, True, False]]).T
-    final, ys = run(model, params, jnp.where(mask[..., None], xs, jnp.nan), state, mask=mask)
+    final, ys = run(model, params, select(mask, xs, jnp.full_like(xs, jnp.nan)), state, mask=mask)
     for i in range(2):
         steps = np.flatnonzero(mask[:, i])
         same((row(final, i), ys[steps, i]), run(model, params, xs[steps, i], row(state, i)))

@@ -299,10 +299,12 @@ def test_the_message_names_what_was_given_and_what_was_expected(mistake, error, 
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_every_cell_names_its_own_parameters_and_features(cell):
     params = cell.init(key(0))
+    *axes, size = cell.input_shape
     with pytest.raises(TypeError, match=f"params.*{type(params).__name__}"):
-        jrnn.unroll(cell, (), jnp.ones((5, cell.input_size)))
-    with pytest.raises(ValueError, match=f"xs has {cell.input_size + 1} features.*expects {cell.input_size}"):
-        jrnn.unroll(cell, params, jnp.ones((5, cell.input_size + 1)))
+        jrnn.unroll(cell, (), jnp.ones((5, *axes, size)))
+    given, expected = (str([*axes, n] if axes else n) for n in (size + 1, size))
+    with pytest.raises(ValueError, match=f"xs has {re.escape(given)} features.*expects {re.escape(expected)}"):
+        jrnn.unroll(cell, params, jnp.ones((5, *axes, size + 1)))
 
 
 def test_a_mistake_is_named_under_jit_too():

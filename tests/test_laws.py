@@ -7,13 +7,14 @@ import pytest
 from cases import ALL, CANNOT_STREAM, CELLS, apply, cast, floats, random_inputs, random_params
 from jax.test_util import check_grads
 
-# Every law for these: a gated cell, one with products inside its update, one with noise and steps of its own length, a wrapper with
-# keys; a layer of each sort. The others go through a few laws here, their derivatives through test_gradient, their values
-# through the oracles of NumPy and PyTorch.
+# Every law for these: a gated cell, one with products inside its update, one with noise and steps of its own length, one of
+# convolutions, a wrapper with keys; a layer of each sort. The others go through a few laws here, their derivatives through
+# test_gradient, their values through the oracles of NumPy, PyTorch and other libraries.
 KINDS = (
     "lstm",
     "gru-before",
     "ctrnn-everything",
+    "conv-gru",
     "zoneout",
     "checkpointed",
     "reverse",
@@ -25,7 +26,7 @@ KINDS = (
     "dense",
 )
 OF_A_KIND = {name: ALL[name] for name in KINDS}
-DIFFERENTIATED = ("lstm", "ctrnn-everything", "zoneout", "checkpointed", "layered")
+DIFFERENTIATED = ("lstm", "ctrnn-everything", "conv-gru", "zoneout", "checkpointed", "layered")
 FEW = (laws.compiled_is_eager, laws.models_are_plain_values, laws.dtypes_are_kept, laws.padding_is_absent)
 
 

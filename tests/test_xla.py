@@ -54,7 +54,11 @@ def gradient_program(cell, dtype=jnp.float32, time=7, rows=2, gradient=LinearSol
     ("name", "dtype"), [(name, jnp.bfloat16 if "halves" in name else jnp.float32) for name in WORKAROUNDS]
 )
 def test_a_workaround_changes_the_program_and_not_the_numbers(name, dtype):
-    cell = jrnn.LSTM(3, 4) if name == "one_tanh" else jrnn.GRU(3, 4)
+    own = {
+        "one_tanh": jrnn.LSTM(3, 4),
+        "ordered_convolutions": jrnn.ConvGRU((4, 3, 2), 2, (3, 2), strides=2, dilation=2),
+    }
+    cell = own.get(name, jrnn.GRU(3, 4))
     params, xs = cases.cast((cases.random_params(cell), cases.random_inputs(cell, 6, 2)), dtype)
 
     def run():
@@ -80,6 +84,7 @@ def test_a_workaround_changes_the_program_and_not_the_numbers(name, dtype):
         ("distinct_stacks", jrnn.LSTM(3, 4), jnp.float32),
         ("hoisting", jrnn.GRU(3, 4, reset_after=False), jnp.float32),
         ("weight_gradients", jrnn.GRU(3, 4), jnp.bfloat16),
+        ("ordered_convolutions", jrnn.ConvGRU((4, 2), 2, 3), jnp.float32),
         ("halves_as_integers", jrnn.GRU(3, 4), jnp.bfloat16),
         ("halves_stacked_as_float32", jrnn.GRU(3, 4), jnp.bfloat16),
         ("halves_summed_in_float32", jrnn.GRU(3, 4), jnp.bfloat16),
@@ -280,6 +285,16 @@ def test_steps_are_laid_out_in_every_loop_of_a_derivative():
     assert both >= forward + 2
 
 
+@pytest.mark.parametrize("save", ["gates", "states"])
+def test_convolutions_of_a_gradient_are_in_the_order_that_the_backend_is_fast_at(save):
+    """Those of the loops in particular: the backend puts in order what is outside of them itself."""
+    cell = jrnn.ConvGRU((4, 3, 2), 2, 3, strides=2)
+    program = gradient_program(cell, gradient=LinearSolve(save=save))
+    found = re.findall(r"stablehlo\.convolution.*?dim_numbers = (.*?), window", program)
+    assert len(found) >= 8  # of three products forwards, two of their inputs and all three of their weights
+    assert set(found) == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
+
+
 # Gates and residuals
 
 
@@ -298,7 +313,14 @@ def test_what_is_split_last_of_all_is_found_whole():
 
 
 @pytest.mark.parametrize(
-    ("name", "products", "sums"), [("gru-before", 2, 2), ("gru-after", 0, 2), ("lstm-projected", 2, 1), ("lstm", 0, 1)]
+    ("name", "products", "sums"),
+    [
+        ("gru-before", 2, 2),
+        ("conv-gru", 2, 2),
+        ("gru-after", 0, 2),
+        ("lstm-projected", 2, 1),
+        ("lstm", 0, 1),
+    ],
 )
 def test_what_is_inside_an_update_is_computed_once(name, products, sums):
     """Given its residuals it needs no weight and nothing that was only summed, and has the derivatives that it had."""

@@ -30,7 +30,10 @@ CELLS = {
     "lstm": lambda units: jrnn.LSTM(units, units),
     "gru": lambda units: jrnn.GRU(units, units),
     "gru_before": lambda units: jrnn.GRU(units, units, reset_after=False),
+    "conv_gru": lambda units: jrnn.ConvGRU((8, 8, max(1, units // 16)), max(1, units // 16), 3),
 }
+OF_CONVOLUTIONS = "ordered_convolutions"
+"""Measured with `conv_gru` alone, all others without it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,8 @@ class Config(RunConfig):
     names: tuple[Literal[tuple(WORKAROUNDS)], ...] = tuple(WORKAROUNDS)  # type: ignore[valid-type]
     """The workarounds."""
     cells: tuple[Literal[tuple(CELLS)], ...] = tuple(CELLS)  # type: ignore[valid-type]
-    """Recurrent layers; the input size is the hidden size."""
+    """Recurrent layers; the input size is the hidden size. The convolutional one has a sixteenth of the units at each of 8 x 8
+    places."""
     hidden: tuple[int, ...] = (64, 256)
     """Units."""
     batch: int = 16
@@ -98,8 +102,12 @@ def program(cell: jrnn.Cell, params: Any, xs: jax.Array, weights: jax.Array, mod
 def compared(config: Config, name: str, cell: jrnn.Cell, dtype: str, mode: str) -> dict[str, float] | None:
     """Time and memory without the workaround over those with it; None where it changes nothing in the program."""
     rng = np.random.default_rng(config.seed)
+    outputs = cell.output_size if isinstance(cell.output_size, tuple) else (cell.output_size,)
     params = jax.tree.map(lambda a: a.astype(dtype), cell.init(jax.random.key(config.seed)))
-    xs, weights = (jnp.asarray(rng.standard_normal((config.time, config.batch, cell.input_size)), dtype) for _ in "ab")
+    xs, weights = (
+        jnp.asarray(rng.standard_normal((config.time, config.batch, *size)), dtype)
+        for size in (cell.input_shape, outputs)
+    )
     with off(name) if name != NOTHING else contextlib.nullcontext():
         without_text, without = program(cell, params, xs, weights, mode)
     text, plain = program(cell, params, xs, weights, mode)
@@ -117,7 +125,8 @@ def compared(config: Config, name: str, cell: jrnn.Cell, dtype: str, mode: str) 
 def measured(config: Config, name: str) -> dict[str, dict[str, float] | None]:
     """Of every point, by its name."""
     found = {}
-    for cell, hidden, dtype in itertools.product(config.cells, config.hidden, config.dtypes):
+    cells = [cell for cell in config.cells if (cell == "conv_gru") == (name == OF_CONVOLUTIONS)]
+    for cell, hidden, dtype in itertools.product(cells, config.hidden, config.dtypes):
         for mode in ("forward", "train"):
             found[f"{cell} {hidden} {dtype} {mode}"] = compared(config, name, CELLS[cell](hidden), dtype, mode)
     return found

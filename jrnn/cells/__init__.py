@@ -5,6 +5,9 @@ from .attentive import AttentionAfterParams as AttentionAfterParams
 from .attentive import AttentionBefore as AttentionBefore
 from .attentive import AttentionBeforeParams as AttentionBeforeParams
 from .attentive import AttentionState as AttentionState
+from .convolutional import ConvGRU as ConvGRU
+from .convolutional import ConvLSTM as ConvLSTM
+from .convolutional import Convolutional as Convolutional
 from .ctrnn import CTRNN as CTRNN
 from .ctrnn import CTRNNParams as CTRNNParams
 from .ctrnn import CTRNNState as CTRNNState

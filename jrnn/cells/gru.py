@@ -99,7 +99,7 @@ class GRU(Cell[GRUParams, GRUState]):
         return GRUState(h=n + keep * (state.h - n))
 
     def _biases(self, params: GRUParams) -> Blocks:
-        return Blocks(None, None, None) if params.b is None else Blocks(*jnp.split(params.b, 3))
+        return Blocks(None, None, None) if params.b is None else Blocks(*jnp.split(params.b, 3, -1))
 
     def readout(self, params: GRUParams, state: GRUState, x: jax.Array) -> jax.Array:
         return state.h

@@ -68,8 +68,7 @@ class LinearSolve(Gradient):
         z, kept = _bytes(z), _bytes((z, r, avals)) - 2 * sum(a.size * _width(system.xs.dtype) for a in avals.sums)
         params = system.params.params
         weights = [w for w in jax.tree.leaves(params.params if isinstance(params, Bound) else params) if w.ndim > 1]
-        flop = math.prod(system.xs.shape[1 : 1 + system.batch_axes]) * sum(w.size for w in weights)
-        return choose(Sizes(time, z, max(1, kept), _bytes(weights), flop), self.tile, self.save)
+        return choose(Sizes(time, z, max(1, kept), _bytes(weights), cell.multiplications), self.tile, self.save)
 
 
 def _plain(choice: Choice, unroll: int, system: System) -> tuple[Any, Any]:

@@ -9,11 +9,16 @@ from jax.extend.core import Literal
 
 from ..program import Program, depending, variables
 
+PRODUCTS = ("dot_general", "conv_general_dilated")
+"""Primitives that multiply matrices, or kernels."""
+
 
 class Residuals(NamedTuple):
     """Intermediates of an `update`. Dead-code elimination drops them where no derivative is taken."""
 
-    products: list[Any]  # for each matrix product, in order: its operands that vary from step to step, then its result
+    products: list[
+        Any
+    ]  # for each product of PRODUCTS, in order: its operands that vary from step to step, then its result
     sums: list[Any]  # z + r, where nothing else reads the two: half as much to keep
 
 
@@ -28,7 +33,7 @@ class Update:
         self._noted: dict[Any, str] = {}
         """Of which kind each residual is, by its variable."""
         for equation in jaxpr.eqns:
-            if equation.primitive.name == "dot_general":
+            if equation.primitive.name in PRODUCTS:
                 atoms = [*variables(equation.invars), *equation.outvars]
                 self._noted |= dict.fromkeys((atom for atom in atoms if atom in inside), "products")
             elif equation.primitive.name == "add" and equation.outvars[0] in sums:
@@ -66,7 +71,7 @@ class Update:
             value, (end,) = equation.primitive.bind(*terms, **equation.params), equation.outvars
             return noted(end, value) if self._noted.get(end) == "sums" else value
 
-        return self.program(closed_over, *arguments, rules={"dot_general": multiply, "add": add}), found
+        return self.program(closed_over, *arguments, rules=dict.fromkeys(PRODUCTS, multiply) | {"add": add}), found
 
 
 def _sums(jaxpr: Any, z: list[Any], r: list[Any]) -> set[Any]:

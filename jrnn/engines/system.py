@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ..arrays import halves_to_float32, select, select_values
 from ..cell import Cell, fit_state
-from ..program import Program, is_straight, largest
+from ..program import Program, is_straight, largest, multiplications
 from .residuals import Update
 
 
@@ -115,6 +115,12 @@ class TracedCell:
         made = (largest(program.jaxpr, itertools.chain(*program.inputs[1:])) for program in programs)
         state, z, r = self.update_program.program.inputs[1:]
         return max(made) > 4 * sum(variable.aval.size for variable in (*state, *z, *r))
+
+    @property
+    def multiplications(self) -> int:
+        """How many the products of one step take, those of its projection included."""
+        programs = self.project_program, self.recur_program, self.update_program.program
+        return sum(multiplications(program.jaxpr) for program in programs)
 
     def project(self, params: Arguments, x: Any) -> Any:
         return self.project_program(params.closed_over[0], params.params, x)

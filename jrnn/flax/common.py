@@ -50,17 +50,19 @@ def run(
 ) -> tuple[Any, jax.Array]:
     """`layer.apply` with the arguments of Flax's `RNN`: outputs in the order of `inputs` only if `keep_order`."""
     inputs = jnp.asarray(inputs)
-    axes = "[time, *batch, {}]" if time_major else "[*batch, time, {}]"
-    if inputs.ndim < 2 or layer.input_size not in (None, inputs.shape[-1]):
-        raise ValueError(
-            f"inputs has shape {list(inputs.shape)}; {layer} with time_major={time_major} expects "
-            f"{axes.format(layer.input_size or 'features')}"
-        )
-    xs = inputs if time_major else jnp.moveaxis(inputs, -2, 0)
-    lengths = None if seq_lengths is None else _checked(jnp.asarray(seq_lengths), xs.shape[1:-1])
+    features = feature_axes(layer)
+    sizes = layer.input_size if isinstance(layer.input_size, tuple) else (layer.input_size,)
+    given = inputs.shape[inputs.ndim - features :]
+    if inputs.ndim < 1 + features or any(size not in (None, there) for size, there in zip(sizes, given, strict=True)):
+        named = ", ".join(str(size or "features") for size in sizes)
+        axes = f"[time, *batch, {named}]" if time_major else f"[*batch, time, {named}]"
+        raise ValueError(f"inputs has shape {list(inputs.shape)}; {layer} with time_major={time_major} expects {axes}")
+    xs = inputs if time_major else jnp.moveaxis(inputs, -1 - features, 0)
+    batch = xs.shape[1 : xs.ndim - features]
+    lengths = None if seq_lengths is None else _checked(jnp.asarray(seq_lengths), batch)
     carry, ys = layer.apply(params, flip(xs, lengths) if reverse else xs, carry, lengths=lengths, key=key)
     ys = flip(ys, lengths) if reverse and keep_order else ys
-    return carry, ys if time_major else jnp.moveaxis(ys, 0, -2)
+    return carry, ys if time_major else jnp.moveaxis(ys, 0, len(batch))
 
 
 def typed(key: jax.Array) -> jax.Array:
@@ -68,19 +70,25 @@ def typed(key: jax.Array) -> jax.Array:
     return key if is_key(key) else jax.random.wrap_key_data(key)
 
 
-def batch_of(inputs: Any, time_major: bool) -> tuple[int, ...]:
+def feature_axes(owner: Cell | Layer) -> int:
+    """How many axes an input's features have."""
+    return len(owner.input_size) if isinstance(owner.input_size, tuple) else 1
+
+
+def batch_of(layer: Layer, inputs: Any, time_major: bool) -> tuple[int, ...]:
     """The batch axes of `inputs`."""
-    shape = jnp.shape(inputs)
-    return shape[1:-1] if time_major else shape[:-2]
+    shape = jnp.shape(inputs)[: -feature_axes(layer)]
+    return shape[1:] if time_major else shape[:-1]
 
 
 def flip(xs: jax.Array, lengths: jax.Array | None) -> jax.Array:
-    """The real steps of xs [time, *batch, features] in reverse; padding stays at the end."""
+    """The real steps of xs [time, *batch, ...] in reverse; padding stays at the end."""
     if lengths is None:
         return jnp.flip(xs, 0)
-    steps = lax.broadcasted_iota(jnp.int32, xs.shape[:-1], 0)
+    steps = lax.broadcasted_iota(jnp.int32, xs.shape[: 1 + lengths.ndim], 0)
     last = jnp.broadcast_to(jnp.clip(lengths.astype(jnp.int32), 0, xs.shape[0]) - 1, steps.shape)
-    return jnp.take_along_axis(xs, jnp.where(steps <= last, last - steps, steps)[..., None], 0)
+    places = jnp.where(steps <= last, last - steps, steps)
+    return jnp.take_along_axis(xs, places.reshape(*places.shape, *(1,) * (xs.ndim - places.ndim)), 0)
 
 
 def _checked(lengths: jax.Array, batch: tuple[int, ...]) -> jax.Array:
@@ -97,7 +105,8 @@ def draws(layer: Layer) -> bool:
     key = jax.random.key(0)
     params = jax.eval_shape(layer.init, key)
     dtype = next((leaf.dtype for leaf in jax.tree.leaves(params)), jnp.float32)
-    xs = jax.ShapeDtypeStruct((1, layer.input_size or 1), dtype)
+    features = layer.input_size if isinstance(layer.input_size, tuple) else (layer.input_size or 1,)
+    xs = jax.ShapeDtypeStruct((1, *features), dtype)
     return reads_first(lambda key, params, xs: layer.apply(params, xs, key=key), key, params, xs)
 
 

@@ -74,7 +74,9 @@ class RNN(nn.Module):
             )
         key = common.typed(self.make_rng("dropout")) if common.draws(layer) and not deterministic else None
         if initial_carry is None and init_key is not None:
-            initial_carry = layer.initial_state(params, common.batch_of(inputs, time_major), common.typed(init_key))
+            initial_carry = layer.initial_state(
+                params, common.batch_of(layer, inputs, time_major), common.typed(init_key)
+            )
         carry, outputs = common.run(
             layer,
             params,
@@ -113,7 +115,7 @@ class Cell(nn.RNNCellBase):
         shapes = jax.eval_shape(_init(self, self.cell), jax.random.key(0))
 
         def state(params: Any) -> Any:
-            return self.cell.initial_state(params, input_shape[:-1])
+            return self.cell.initial_state(params, input_shape[: -self.num_feature_axes])
 
         if common.reads_first(state, shapes):
             raise TypeError(
@@ -124,7 +126,7 @@ class Cell(nn.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        return 1
+        return common.feature_axes(self.cell)
 
 
 @jax.tree_util.register_static

@@ -136,11 +136,11 @@ class Cell(nnx.RNNCellBase):
             raise TypeError(
                 f"carry_init is {describe(carry_init)}; {self.cell} has an initial state of its own: expected None"
             )
-        return self.cell.initial_state(self.params(), input_shape[:-1])
+        return self.cell.initial_state(self.params(), input_shape[: -self.num_feature_axes])
 
     @property
     def num_feature_axes(self) -> int:
-        return 1
+        return common.feature_axes(self.cell)
 
     def params(self) -> Any:
         """The parameters as the cell takes them."""

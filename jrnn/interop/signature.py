@@ -65,7 +65,7 @@ def signature(model: Model, params: Any, *, step: bool, lengths: bool) -> Signat
     params = dequantize(params)
     dtype = np.dtype(check_params(model, params))
     model = Recurrent(model) if isinstance(model, Cell) else model
-    xs = Array((), np.dtype(np.int32)) if tokens else Array((size,), dtype)
+    xs = Array((), np.dtype(np.int32)) if tokens else Array(_axes(size), dtype)
     one = jax.ShapeDtypeStruct((1, *xs.shape), xs.dtype)
     state = jax.eval_shape(lambda params: model.initial_state(params, (1,)), params)
     if step:
@@ -78,7 +78,12 @@ def signature(model: Model, params: Any, *, step: bool, lengths: bool) -> Signat
     return Signature(
         model=model,
         xs=xs,
-        ys=Array((model.output_size or 0,), dtype),
+        ys=Array(_axes(model.output_size or 0), dtype),
         state={name: Array(leaf.shape[1:], np.dtype(leaf.dtype)) for name, leaf in named.items()},
         structure=structure,
     )
+
+
+def _axes(size: Any) -> tuple[int, ...]:
+    """The feature axes that a size stands for."""
+    return size if isinstance(size, tuple) else (size,)

@@ -27,7 +27,7 @@ class Bidirectional(Layer):
 
     `backward` is a layer that runs in reverse: `Recurrent(cell, reverse=True)`. `one_loop`: a step of each direction in every
     turn of one loop, which equal cells and engines allow; None: on a CPU for a lone row of at most 32 units, for which it is
-    faster, and on other backends always, to launch half as many kernels (not measured).
+    faster, and on other backends always, to launch half as many kernels (not measured); not for features of several axes.
     """
 
     forward: Layer
@@ -51,15 +51,24 @@ class Bidirectional(Layer):
                 f"Bidirectional: forward takes {self.forward.input_size} features, backward {self.backward.input_size}; "
                 "expected the same"
             )
+        sizes = _axes(self.forward), _axes(self.backward)
+        if None not in sizes and sizes[0][:-1] != sizes[1][:-1]:  # type: ignore[index]
+            raise ValueError(
+                f"Bidirectional: forward gives {list(sizes[0])} features, backward {list(sizes[1])}; "  # type: ignore[arg-type]
+                "expected the same but for the last axis"
+            )
 
     @property
     def input_size(self) -> int | None:
         return self.forward.input_size
 
     @property
-    def output_size(self) -> int | None:
-        sizes = (self.forward.output_size, self.backward.output_size)
-        return None if None in sizes else sum(size for size in sizes if size is not None)
+    def output_size(self) -> Any:
+        sizes = _axes(self.forward), _axes(self.backward)
+        if None in sizes:
+            return None
+        (*axes, forward), (*_, backward) = sizes  # type: ignore[misc]
+        return (*axes, forward + backward) if axes else forward + backward
 
     def init(self, key: jax.Array) -> Directions:
         check_key_or_legacy(key)
@@ -102,9 +111,12 @@ class Bidirectional(Layer):
         # units, and up to 1.2 for more rows or units.
         if self.one_loop is not None:
             return self.one_loop
-        if not self._are_alike():
+        axes = _axes(self.forward) or (0,)
+        if (
+            not self._are_alike() or len(axes) > 1
+        ):  # convolutions of both would be one in groups, which is another program
             return False
-        small = math.prod(self.time_and_batch(xs)[1:]) == 1 and (self.forward.output_size or 0) <= 32
+        small = math.prod(self.time_and_batch(xs)[1:]) == 1 and axes[0] <= 32
         return small or jax.default_backend() != "cpu"
 
     def _are_alike(self) -> bool:
@@ -127,7 +139,7 @@ class Bidirectional(Layer):
         return Directions(forward, backward), jnp.concatenate([y, z if how == "run_last" else z[::-1]], -1)
 
     def _at_end(self, ys, mask):
-        forward, backward = jnp.split(ys, [self.forward.output_size or 0], axis=-1)
+        forward, backward = jnp.split(ys, [(_axes(self.forward) or (0,))[-1]], axis=-1)
         return jnp.concatenate([self.forward._at_end(forward, mask), self.backward._at_end(backward, mask)], -1)
 
     def step(self, params, state, x, *, key=None):
@@ -135,6 +147,12 @@ class Bidirectional(Layer):
             "Bidirectional cannot be streamed: its backward direction needs the whole sequence; use apply, or "
             "rnn(..., bidirectional=False)"
         )
+
+
+def _axes(layer: Layer) -> tuple[int, ...] | None:
+    """The feature axes of a layer's outputs; None where they are those of its inputs."""
+    size: Any = layer.output_size
+    return size if size is None or isinstance(size, tuple) else (size,)
 
 
 def _turned(segments: Segments) -> Segments:

@@ -1,6 +1,8 @@
 """rnn: stacks as PyTorch builds them."""
 
 import dataclasses
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from ..cell import Cell
@@ -15,9 +17,9 @@ from .recurrent import Recurrent
 
 
 def rnn(
-    cell: type[Cell],
+    cell: type[Cell] | Callable[..., Cell],
     *,
-    input_size: int,
+    input_size: int | tuple[int, ...],
     hidden_size: int,
     num_layers: int = 1,
     bidirectional: bool = False,
@@ -28,19 +30,22 @@ def rnn(
 ) -> Layer:
     """A stack as PyTorch's `nn.RNN`, `nn.LSTM`, `nn.GRU` build it: each layer feeds the next, dropout between layers.
 
-    `cell` is a class such as `jrnn.LSTM`; `options` go to each of its cells. With `bidirectional`, each layer after the first
+    `cell` is a class such as `jrnn.LSTM`, or a function that makes a cell, such as `jrnn.ConvLSTM`, of `input_size` and
+    `hidden_size`; `options` go to each. With `bidirectional`, each layer after the first
     reads both directions of the layer before it. The stack is a `Layered`; with `batch_first`, which is of arrays
     [batch, time, features], a `BatchFirst` of one.
     """
     _check_class(cell, options)
-    check_positive("rnn", input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+    for size in input_size if isinstance(input_size, tuple) else (input_size,):
+        check_positive("rnn", input_size=size)
+    check_positive("rnn", hidden_size=hidden_size, num_layers=num_layers)
     check_switches("rnn", bidirectional=bidirectional, batch_first=batch_first)
     between = Dropout(dropout)
     layers: list[Layer] = []
     for index in range(num_layers):
         if index and dropout:
             layers.append(between)
-        one = cell(input_size, hidden_size, **options)  # type: ignore[call-arg]
+        one: Any = cell(input_size, hidden_size, **options)  # type: ignore[call-arg]
         layer: Layer = Recurrent(one, engine=engine)
         if bidirectional:
             layer = Bidirectional(forward=layer, backward=Recurrent(one, reverse=True, engine=engine))
@@ -51,15 +56,17 @@ def rnn(
 
 
 def _check_class(cell: Any, options: dict[str, Any]) -> None:
-    """`cell` is a class of cells that has these options."""
-    if not isinstance(cell, type) or not issubclass(cell, Cell):
+    """`cell` is a class of cells, or a function that makes some, that has these options."""
+    known = list(inspect.signature(cell).parameters) if inspect.isfunction(cell) else []
+    if isinstance(cell, type) and issubclass(cell, Cell):
+        known = [field.name for field in dataclasses.fields(cell)]  # type: ignore[arg-type]
+    if len(known) < 2 or (inspect.isfunction(cell) and known[:2] != ["input_size", "hidden_size"]):
         instead = (
             f": rnn({type(cell).__name__}, ...), or Recurrent(cell) for one layer of it"
             if isinstance(cell, Cell)
             else ""
         )
         raise TypeError(f"rnn: cell is {cell!r}; expected a class of cells such as jrnn.LSTM{instead}")
-    known = [field.name for field in dataclasses.fields(cell)][2:]  # type: ignore[arg-type]
     for name in options:
-        if name not in known:
-            raise TypeError(f"rnn: {cell.__name__} has no option {name}; expected any of {', '.join(known)}")
+        if name not in known[2:]:
+            raise TypeError(f"rnn: {cell.__name__} has no option {name}; expected any of {', '.join(known[2:])}")

@@ -15,7 +15,7 @@ class Sizes(NamedTuple):
     z: int  # of one step: what the projection makes
     kept: int  # of one step: what a derivative keeps, the gates included
     weights: int
-    flop: float  # of making z and r of one step once more
+    flop: float  # multiplications of making z and r of one step once more
 
 
 class Choice(NamedTuple):

@@ -10,6 +10,7 @@ from jax.core import eval_jaxpr
 
 from ..arrays import cast_like, halves_to_float32, is_half
 from ..program import Program, depending, evaluate, variables
+from .convolutions import convolution_rules
 from .products import product_rules
 from .switches import on, on_cpu
 
@@ -81,7 +82,7 @@ def hoist(program: Program, constants: Any) -> tuple[list[Any], Callable[[list[A
     values = eval_jaxpr(once, program.consts, *program.closed_over, *jax.tree.leaves(constants))
     turned = _read_by_last_axis(after, crossing)
     hoisted = [_transposed(a) if variable in turned else a for variable, a in zip(crossing, values, strict=True)]
-    rules = product_rules([variable.aval for variable in (*jaxpr.invars, *jaxpr.outvars)])
+    rules = product_rules([variable.aval for variable in (*jaxpr.invars, *jaxpr.outvars)]) | convolution_rules()
 
     def step(hoisted: list[Any], arguments: list[Any]) -> list[Any]:
         back = [a.swapaxes(-1, -2) if variable in turned else a for variable, a in zip(crossing, hoisted, strict=True)]

@@ -15,6 +15,7 @@ WORKAROUNDS: dict[str, str] = {
     "transposed_weights": "a weight that a loop reads by its last axis is transposed once, before the loop",
     "barriers": "what a step makes for two readers is computed once, not once for each",
     "weight_gradients": "the gradient of a weight is a product of two matrices, the narrower of them transposed first",
+    "ordered_convolutions": "convolutions have their axes in the order that the backend has fast code for",
     "one_tanh": "the four gates of an LSTM take one tanh over the whole array; a sigmoid is a tanh",
     "tiles": "a long sequence is taken in tiles of time that fit the cache",
 }
