@@ -249,11 +249,14 @@ def train(run: Run, config: Config) -> None:
         unit="nats per token",
     )
     translator = Translator(model, best, config, vocabulary)
+    words = config.data != "numbers" or config.files is not None
     found = [one[0][0] if one else [] for one in translator.translate(corpus.test.sources, beams=config.beams)]
     join = parallel.tokenisers(config.data, config.languages, files=config.files is not None)[1].join
-    result = scores.bleu(found, corpus.test.targets, [join(one) for one in found], corpus.test.texts[1])
+    # Numbers are scored as they are read: in words, without the hyphens and commas of their spelling.
+    references = corpus.test.texts[1] if words else [join(one) for one in corpus.test.targets]
+    result = scores.bleu(found, corpus.test.targets, [join(one) for one in found], references)
     result["exact"] = 100 * scores.exact(found, corpus.test.targets)
-    number = result["exact"] if config.data == "numbers" and not config.files else result["tokenised"]
+    number = result["tokenised"] if words else result["exact"]
     target = None if config.files or config.smoke else TARGETS.get((config.data, config.attention != "none"))
     beside = "" if target is None else f"; target {target} {'reached' if number >= target else 'NOT reached'}"
     text = (

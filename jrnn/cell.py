@@ -54,7 +54,8 @@ class Cell(abc.ABC, Generic[P, S]):
     def __post_init__(self) -> None:
         check_cell(self)
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            name, value, owner = field.name, getattr(self, field.name), type(self).__name__
+            name, owner = field.name, type(self).__name__
+            value: Any = getattr(self, name)
             if value is None and "None" in str(field.type):
                 continue
             if name.endswith("_size"):

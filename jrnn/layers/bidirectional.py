@@ -111,10 +111,9 @@ class Bidirectional(Layer):
         # units, and up to 1.2 for more rows or units.
         if self.one_loop is not None:
             return self.one_loop
-        axes = _axes(self.forward) or (0,)
-        if (
-            not self._are_alike() or len(axes) > 1
-        ):  # convolutions of both would be one in groups, which is another program
+        axes: tuple[int, ...] = _axes(self.forward) or (0,)
+        # Convolutions of both would be one in groups, which is another program.
+        if not self._are_alike() or len(axes) > 1:
             return False
         small = math.prod(self.time_and_batch(xs)[1:]) == 1 and axes[0] <= 32
         return small or jax.default_backend() != "cpu"
