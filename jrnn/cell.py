@@ -64,7 +64,7 @@ class Cell(abc.ABC, Generic[P, S]):
                 for size in sizes:
                     check_positive(owner, **{name: size})
             elif name.endswith("activation"):
-                activation_function(value, f"{owner}: {name}")
+                activation_function(value, f"{owner}: {name}")  # type: ignore[arg-type]
             elif field.type in (bool, "bool") and not isinstance(value, bool):
                 raise TypeError(f"{owner}: {name} is {value!r}; expected True or False")
             elif field.type in (float, "float") and not isinstance(value, numbers.Real):

@@ -1,5 +1,6 @@
 """Strict configuration, set before JAX starts; where the data lies."""
 
+import functools
 import itertools
 import os
 import pathlib
@@ -37,8 +38,15 @@ QUICK = (
 """The modules that run without the slow tests, which take the rest: experiments, other libraries, whole grids of combinations."""
 
 
+@functools.cache
+def imports_experiments(path):
+    return "experiments" in path.read_text(encoding="utf-8")
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
+        if imports_experiments(item.path):
+            item.add_marker(pytest.mark.experiment)
         quick = item.module.__name__ in QUICK
         if item.module.__name__ in ("test_laws", "test_gradient"):
             quick = any(name in item.name for name in ("lstm]", "lstm-peephole-states-one-tile"))

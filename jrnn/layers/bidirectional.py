@@ -111,7 +111,7 @@ class Bidirectional(Layer):
         # units, and up to 1.2 for more rows or units.
         if self.one_loop is not None:
             return self.one_loop
-        axes: tuple[int, ...] = _axes(self.forward) or (0,)
+        axes: Any = _axes(self.forward) or (0,)
         # Convolutions of both would be one in groups, which is another program.
         if not self._are_alike() or len(axes) > 1:
             return False
