@@ -29,6 +29,7 @@ d\xe9j\xe0 D EY1 Zh AA2
 x-ray EH1 K S R EY2
 
 a AH0\r
+it\xe2\x80\x85b UNKNOWN
 """
 
 

@@ -104,7 +104,7 @@ def load(
 def parse(content: bytes, name: str) -> list[Entry]:
     """The entries of a dictionary in CMUdict's format, by word; `name` is for the errors. Latin-1 serves for any ASCII superset."""
     found: dict[str, dict[Pronunciation, None]] = {}
-    for number, line in enumerate(content.decode("latin-1").splitlines(), 1):
+    for number, line in enumerate(content.decode("latin-1").split("\n"), 1):
         word, *phonemes = [""] if line.startswith(";;;") else line.split(" #")[0].split() or [""]
         known = _WORD.fullmatch(word.lower())
         if known:
