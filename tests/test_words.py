@@ -80,7 +80,7 @@ def test_documentation_is_docstrings_then_comments():
 
 
 def test_documentation_of_the_language_reference():
-    source = "topics = {'if': 'The if\\n  statement.', 'n': 3}\nother = 'not this'\n"
+    source = "topics = {'if': 'The if\\n  statement.',\n'n': 3}\nother = 'not this'\n"
     assert list(documentation(source, "pydoc_data/topics.py")) == ["The if\nstatement."]
     assert list(documentation(source, "other.py")) == []
 

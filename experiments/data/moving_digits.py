@@ -94,7 +94,7 @@ def labelled(
     places, rows, came = [place], [shown], [np.full(count, NO_DIRECTION)]
     for _ in range(time - 1):
         reached = place[:, None] + offsets  # [count, directions, 2]
-        inside = np.logical_and(reached >= 0, np.less_equal(reached, room)).all(-1)
+        inside: np.ndarray = np.all((reached >= 0) & (reached <= room), axis=-1)
         stays = inside[np.arange(count), way] & (random.random(count) >= turn)
         others = np.where(inside & (np.arange(directions) != way[:, None]), random.random((count, directions)), -1)
         way = np.where(stays, way, others.argmax(1))
