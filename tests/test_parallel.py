@@ -73,6 +73,14 @@ def test_files_of_ones_own(texts):
     assert ("Satz 4." in corpus.train.texts[0], corpus.test.texts[1]) == (False, ["Sentence 19."])
 
 
+def test_what_unicode_calls_a_line_does_not_shift_the_pairs(tmp_path):
+    for name in ("a", "b"):
+        odd = "first\u2028half" if name == "a" else "whole"
+        (tmp_path / name).write_text(f"{odd}\n" + "".join(f"{n}\n" for n in range(20)), encoding="utf-8")
+    corpus = parallel.load(files=(tmp_path / "a", tmp_path / "b"))
+    assert corpus.train.texts[0][1:] == corpus.train.texts[1][1:]
+
+
 def fails(words, **options):
     with pytest.raises((ValueError, OSError), match=words):
         parallel.load(**options)

@@ -161,7 +161,7 @@ def _numbers(languages: tuple[str, str], seed: int) -> dict[str, tuple[list[str]
 def _multi30k(part: str, language: str, data_dir: Path | None) -> list[str]:
     name = f"{PARTS[part]}.{language}"
     file = File(f"multi30k/{name}", f"{_URL}{name}.gz", _SHA256[name])
-    return [line.strip() for line in read(file, data_dir).decode("utf-8").splitlines()]
+    return [line.strip() for line in _cut(read(file, data_dir).decode("utf-8"))]
 
 
 def _aligned(source: Path, target: Path) -> tuple[list[str], list[str]]:
@@ -182,7 +182,12 @@ def _aligned(source: Path, target: Path) -> tuple[list[str], list[str]]:
 def _lines(path: Path) -> list[str]:
     content = unpacked(path) if path.suffix == ".gz" else path.read_bytes()
     try:
-        return [line.strip() for line in content.decode("utf-8").splitlines()]
+        return [line.strip() for line in _cut(content.decode("utf-8"))]
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ValueError(f"{path} line {line} is not UTF-8: convert the file") from error
+
+
+def _cut(text: str) -> list[str]:
+    """Lines end in a newline alone: others that Unicode has may stand in a sentence, and would shift all pairs after it."""
+    return text.removesuffix("\n").split("\n")
