@@ -77,7 +77,7 @@ def _plain(choice: Choice, unroll: int, system: System) -> tuple[Any, Any]:
     def part(system: System) -> tuple[Any, Any]:
         cell: Any = system.cell
         stacks, read = late_gates(cell.project_program, system.params.closed_over[0], system.params.params, system.xs)
-        state, (states, *_) = _loop(system, Steps(stacks, system.mask, system.restart), unroll, read)
+        state, (states,) = _loop(system, Steps(stacks, system.mask, system.restart), unroll, read)
         return state, states
 
     return _mapped_in_front(tiled(part, system, choice.plain))
@@ -115,20 +115,25 @@ def _find(gates: bool, unroll: int, system: System) -> Found:
     """The states, by a loop, and with `gates` what it made on the way."""
     project = jax.vmap(functools.partial(system.cell.project, system.params))
     steps = Steps(_named(sums_in_float32(project, system.xs), "gates"), system.mask, system.restart)
-    states, r, residuals = _loop(system, steps, unroll)[1]
+    states, *made = _loop(system, steps, unroll, gates=gates)[1]
     states = cast_like(_named(stackable(states), "states"), states)  # stacked as float32 by the loop
-    return Found(states, steps, *_named((r, residuals), "gates")) if gates else Found(states, steps)
+    return Found(states, steps, *_named(made, "gates"))
 
 
-def _loop(system: System, steps: Steps, unroll: int, read: Callable[[Any], Any] = lambda z: z) -> Any:
-    """The final state, and after every step the state, r and the residuals; a step's z is `read(steps.z)`."""
+def _loop(
+    system: System, steps: Steps, unroll: int, read: Callable[[Any], Any] = lambda z: z, *, gates: bool = False
+) -> Any:
+    """The final state, and after every step the state, with `gates` r and the residuals too.
+
+    A step's z is `read(steps.z)`.
+    """
 
     def body(system: System, state: Any, now: Steps) -> Any:
         before, z = system.before(state, now), read(now.z)
         r = system.cell.recur(system.params, before)
         new, residuals = updated(system, before, z, r)
         new = made_once(new if now.mask is None else select(now.mask, new, before), on_any_backend=True)
-        return new, (new, r, residuals)
+        return new, (new, r, residuals) if gates else (new,)
 
     options: Any = {"reverse": system.reverse, "unroll": unroll, "differentiable": True}
     return loop(body, system, system.state, steps, **options)
