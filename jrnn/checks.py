@@ -146,6 +146,28 @@ def check_tokens(tokens: Any, size: int) -> jax.Array:
     return tokens
 
 
+def check_labels(labels: jax.Array, count: int | None, mask: Any, name: str) -> tuple[jax.Array, jax.Array]:
+    """`(labels, inside)`: 0 for what is masked or outside of 0..count - 1, and whether a label is inside or masked.
+
+    Values are checked where they are known (not under jit). `count` None: any that is not negative.
+    """
+    inside = labels >= 0
+    if count is not None:
+        inside &= labels < count
+    if mask is not None:
+        inside |= ~mask
+    if not isinstance(inside, Tracer) and not np.all(inside):
+        places = np.argwhere(~np.asarray(inside))
+        first = tuple(places[0].tolist())
+        expected = "0 or more" if count is None else f"0..{count - 1}"
+        raise ValueError(
+            f"{name}{list(first)} is {int(labels[first])}, one of {len(places)} out of range; expected {expected}: mask what is no "
+            "label"
+        )
+    real = inside if mask is None else inside & mask
+    return jnp.where(real, labels, jnp.zeros_like(labels)), inside
+
+
 def check_state(owner: Any, params: Any, state: Any, batch: tuple[int, ...], name: str = "state") -> None:
     """`state` has the structure, shapes and dtypes of `owner.initial_state(params, batch)`, with or without a noise key."""
 

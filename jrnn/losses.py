@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from .arrays import at_least_float32, select
-from .checks import describe
+from .checks import check_labels, describe
 from .distributions import GaussianMixture, log_density
 
 
@@ -24,21 +24,30 @@ class Mean(NamedTuple):
     @property
     def value(self) -> jax.Array:
         """total / weight; 0 where nothing is real."""
-        return self.total / jnp.maximum(self.weight, 1)
+        return divide(self.total, self.weight)
 
 
-def cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array | None) -> Mean:
+def divide(total: jax.Array, weight: jax.Array) -> jax.Array:
+    """total / weight; 0 where the weight is."""
+    some = weight > 0
+    return jnp.where(some, total / jnp.where(some, weight, jnp.ones_like(weight)), jnp.zeros_like(total))
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array | None, *, ignore: int | None = None) -> Mean:
     """Cross-entropy in nats of integer `targets` [...] under `logits` [..., classes], where `mask` [...] is True.
 
-    Computed in float32 at least. A masked entry may hold any logits and any target.
+    Computed in float32 at least. A masked entry may hold any logits and any target, and one whose target is `ignore` (-1 or -100,
+    say) is masked too. Another target outside of 0..classes - 1 is an error, under `jit`, where its value is unknown, NaN.
     """
+    targets = jnp.asarray(targets)
     _check_targets(targets, logits.shape[:-1])
     logits = logits.astype(at_least_float32(logits.dtype))
+    mask = _without(ignore, targets, mask)
     if mask is not None:
-        _check_mask(mask, targets.shape)
         logits = jnp.where(mask[..., None], logits, jnp.zeros_like(logits))
-        targets = jnp.where(mask, targets, jnp.zeros_like(targets))
-    return _mean(optax.softmax_cross_entropy_with_integer_labels(logits, targets), mask)
+    targets, inside = check_labels(targets, logits.shape[-1], mask, "targets")
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    return _mean(jnp.where(inside, nats, jnp.full_like(nats, jnp.nan)), mask)
 
 
 def binary_cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array | None) -> Mean:
@@ -71,12 +80,17 @@ def negative_log_likelihood(mixture: GaussianMixture, targets: jax.Array, mask: 
     return _mean(-log_density(mixture, targets), mask)
 
 
-def accuracy(predicted: jax.Array, targets: jax.Array, mask: jax.Array | None) -> Mean:
-    """The share of integers `predicted` [...] that are `targets` [...], where `mask` [...] is True."""
+def accuracy(predicted: jax.Array, targets: jax.Array, mask: jax.Array | None, *, ignore: int | None = None) -> Mean:
+    """The share of integers `predicted` [...] that are `targets` [...], where `mask` [...] is True.
+
+    An entry whose target is `ignore` is masked too. Another negative target is an error, under `jit` NaN.
+    """
+    targets = jnp.asarray(targets)
     _check_targets(targets, predicted.shape)
-    if mask is not None:
-        _check_mask(mask, targets.shape)
-    return _mean((predicted == targets).astype(jnp.float32), mask)
+    mask = _without(ignore, targets, mask)
+    labels, inside = check_labels(targets, None, mask, "targets")
+    right = (predicted == labels).astype(jnp.float32)
+    return _mean(jnp.where(inside, right, jnp.full_like(right, jnp.nan)), mask)
 
 
 def squared_error(predicted: jax.Array, targets: jax.Array, mask: jax.Array | None) -> Mean:
@@ -108,6 +122,15 @@ def _difference(predicted: jax.Array, targets: jax.Array, mask: jax.Array | None
         return difference
     _check_mask(mask, targets.shape)
     return jnp.where(mask, difference, jnp.zeros_like(difference))
+
+
+def _without(ignore: int | None, targets: jax.Array, mask: jax.Array | None) -> jax.Array | None:
+    """`mask`, checked, without the entries whose target is `ignore`."""
+    if mask is not None:
+        _check_mask(mask, targets.shape)
+    if ignore is None:
+        return mask
+    return targets != ignore if mask is None else mask & (targets != ignore)
 
 
 def _check_targets(targets: jax.Array, shape: tuple[int, ...]) -> None:

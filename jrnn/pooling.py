@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .arrays import affine, broadcast_like, select
+from .arrays import affine, at_least_float32, broadcast_like, select
 from .checks import check_flags, check_positive
 
 
@@ -40,8 +40,9 @@ class Mean(Pooling):
     """The mean of each feature over the real steps."""
 
     def pool(self, params, ys, mask):
-        count = jnp.maximum(mask.sum(0), 1).astype(ys.dtype)
-        return ys.sum(0) / jnp.broadcast_to(count[..., None], ys.shape[1:])
+        total = ys.astype(at_least_float32(ys.dtype)).sum(0)
+        count = jnp.maximum(mask.sum(0), 1).astype(total.dtype)
+        return (total / jnp.broadcast_to(count[..., None], total.shape)).astype(ys.dtype)
 
 
 @jax.tree_util.register_static
@@ -81,12 +82,12 @@ class Attention(Pooling):
         )
 
     def weights(self, params: AttentionParams, ys: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """a [time, *batch]: what each step weighs, summing to 1 over the real steps of a row that has any."""
+        """a [time, *batch], float32 at least: what each step weighs, summing to 1 over the real steps of a row that has any."""
         u = jnp.tanh(affine(ys, params.w, params.b))
-        scores = (u * broadcast_like(params.query, u)).sum(-1)
-        weights = jax.nn.softmax(scores, axis=0, where=mask)
+        u, query = (a.astype(at_least_float32(a.dtype)) for a in (u, params.query))
+        weights = jax.nn.softmax((u * broadcast_like(query, u)).sum(-1), axis=0, where=mask)
         return weights if mask is None else jnp.where(mask, weights, jnp.zeros_like(weights))
 
     def pool(self, params, ys, mask):
         weights = self.weights(params, ys, mask | ~mask.any(0)[None])  # an empty row: anything finite
-        return (weights[..., None] * ys).sum(0)
+        return (weights[..., None] * ys.astype(weights.dtype)).sum(0).astype(ys.dtype)

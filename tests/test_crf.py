@@ -1,5 +1,6 @@
 """The conditional random field against every sequence of labels, written out."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from cases import key, normal, same
 
-from jrnn.models import CRF
+import jrnn
+from jrnn.models import CRF, Tagger, bio_scheme
 from jrnn.models.crf import CRFParams
 
 TIME, LABELS = 5, 3
@@ -135,3 +137,91 @@ def test_half_precision_is_computed_in_single():
 def test_bad_input(logits, labels, words):
     with pytest.raises(ValueError, match=words):
         MODEL.log_likelihood(PARAMS, logits, labels)
+
+
+NAMES = ("O", "B-a", "I-a", "B-b", "I-b")
+"""Labels of which I-a follows only B-a and I-a, and I-b only B-b and I-b."""
+
+
+def follows(before, name):
+    return not name.startswith("I") or (before is not None and before[1:] == name[1:] and before != "O")
+
+
+def test_bio_scheme_by_hand():
+    allowed = bio_scheme(NAMES)
+    assert allowed.start == (True, True, False, True, False)
+    expected = tuple(tuple(follows(before, name) for name in NAMES) for before in NAMES)
+    assert allowed.transitions == expected
+
+
+@pytest.mark.parametrize("crf", [True, False])
+def test_only_what_is_allowed_is_decoded(crf):
+    model = Tagger(jrnn.Layered((jrnn.Dense(5, 5),)), 5, crf=crf, allowed=bio_scheme(NAMES))
+    params = model.init(key(0))
+    xs = normal(1, 7, 40, 5, scale=3.0)
+    found = np.asarray(model.decode(params, xs, lengths=jnp.arange(40) % 8))
+    for row, length in enumerate(np.arange(40) % 8):
+        names = [NAMES[label] for label in found[:length, row]]
+        assert all(follows(before, name) for before, name in itertools.pairwise([None, *names]))
+    # It is the best of what is allowed: for one row of three steps, against all of them.
+    logits = np.asarray(model.apply(params, xs[:3, 7:8]))[:, 0]
+    paths = [
+        p
+        for p in itertools.product(range(5), repeat=3)
+        if all(follows(a, b) for a, b in itertools.pairwise([None, *(NAMES[i] for i in p)]))
+    ]
+    best = max(paths, key=lambda path: sum(logits[t, label] for t, label in enumerate(path)))
+    assert tuple(np.asarray(model.decode(params, xs[:3, 7:8]))[:, 0]) == best
+
+
+def test_forbidden_transitions_have_finite_gradients():
+    forbidden = PARAMS._replace(
+        transitions=PARAMS.transitions.at[0].set(-jnp.inf), start=PARAMS.start.at[1].set(-jnp.inf)
+    )
+    labels = jnp.full((TIME, 1), 2)
+    (value, slopes) = jax.value_and_grad(
+        lambda p, logits: -MODEL.log_likelihood(p, logits, labels).sum(), argnums=(0, 1)
+    )(forbidden, LOGITS[:, :1])
+    assert all(np.isfinite(slope).all() for slope in jax.tree.leaves(slopes))
+    possible = {
+        path: found for path, found in scores(LOGITS[:, 0], range(TIME)).items() if path[0] != 1 and 0 not in path[:-1]
+    }
+    expected = np.log(np.sum(np.exp(list(possible.values())))) - possible[(2,) * TIME]
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("label", [-1, LABELS])
+def test_a_label_out_of_range_is_none(label):
+    labels = LABELLED.at[0, 0].set(label).at[4, 1].set(label)  # the second is padded
+    with pytest.raises(ValueError, match=rf"labels\[0, 0\] is {label}, one of 1 "):
+        MODEL.score(PARAMS, LOGITS, labels, lengths=LENGTHS)
+    found = jax.jit(lambda labels: MODEL.score(PARAMS, LOGITS, labels, lengths=LENGTHS))(labels)
+    assert np.isnan(found[0])
+    same(found[1:], MODEL.score(PARAMS, LOGITS, LABELLED, lengths=LENGTHS)[1:])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: bio_scheme(()), "names"),
+        (lambda: CRF(3, bio_scheme(NAMES)), "expected 3"),
+        (lambda: CRF(3, True), "bio_scheme"),
+        (lambda: CRF(1, bio_scheme(["I-a"])), "may be the first"),
+    ],
+)
+def test_bad_schemes(make, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        make()
+
+
+def test_a_step_that_is_ignored_is_read_and_not_scored():
+    model = Tagger(jrnn.Layered((jrnn.Dense(5, 5),)), 5)
+    params, xs = model.init(key(0)), normal(1, 3, 2, 5)
+    labels = jnp.array([[1, -100], [2, 3], [-100, 4]])
+    found = model.loss(params, xs, labels, ignore=-100)
+    nats = -jax.nn.log_softmax(model.apply(params, xs))
+    places = [(0, 0), (1, 0), (1, 1), (2, 1)]
+    np.testing.assert_allclose(found.total, sum(nats[t, b, labels[t, b]] for t, b in places), rtol=1e-5)
+    assert found.weight == 4
+    with pytest.raises(ValueError, match="crf"):
+        dataclasses.replace(model, crf=True).loss(params, xs, labels, ignore=-100)

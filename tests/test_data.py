@@ -288,3 +288,34 @@ def test_pairs_of_unequal_lengths(sizes, shapes):
                     assert (array[:length, row] == place + 1).all()
                     assert not array[length:, row].any()
     assert sorted(seen) == list(range(len(sizes)))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(np.array([1, 2]), np.array([1.5, 2.5, 3.5])), (np.array([1, 2], np.int8), np.array([300, 400]))],
+)
+def test_no_number_is_cut_to_the_first_examples_dtype(first, second):
+    examples = [(first, first[0]), (second, second[0])]
+    batch = bucketed(examples, batch=2, shapes=1)[0]
+    row = list(batch.places).index(1)
+    np.testing.assert_array_equal(batch.data[0][: len(second), row], second)
+    assert batch.data[1][row] == second[0]
+    found = next(iter(packed([(first,), (second,)], time=5, batch=1)))
+    np.testing.assert_array_equal(found.data[0][:, 0], np.pad([*first, *second], (0, 5 - len(first) - len(second))))
+
+
+@pytest.mark.parametrize(
+    ("examples", "words"),
+    [
+        ([(np.zeros((2, 3)),), (np.zeros((2, 1)),)], r"array 0 of examples\[1\] is \[time, 1\]; expected \[time, 3\]"),
+        ([(np.zeros(2), 1), (np.zeros(2), np.zeros(2))], r"array 1 of examples\[1\] is \[time\]; expected a scalar"),
+        ([(np.zeros(2),), {"a": np.zeros(2)}], r"examples\[1\] is built as"),
+    ],
+)
+def test_examples_are_of_one_kind(examples, words):
+    for make in (
+        lambda: bucketed(examples, batch=2),
+        lambda: packed(examples, time=4, batch=1),
+    ):
+        with pytest.raises(ValueError, match=words):
+            make()

@@ -52,3 +52,26 @@ def test_bad_model():
         LanguageModel(0, jrnn.Recurrent(jrnn.GRU(3, 4)))
     with pytest.raises(ValueError, match="expected one with an input and an output size"):
         LanguageModel(5, jrnn.Dropout(0.5))
+
+
+def test_a_padded_step_may_hold_any_token():
+    tokens = jnp.array([[1, 2], [3, 0], [2, -1], [-100, 99]])
+    lengths = jnp.array([3, 2])
+    safe = jnp.array([[1, 2], [3, 0], [2, 0], [0, 0]])
+    model = LanguageModel(5, jrnn.Layered((jrnn.Recurrent(jrnn.GRU(4, 8)),)))
+    params = model.init(jax.random.key(0))
+    found, expected = (model.apply(params, each, lengths=lengths) for each in (tokens, safe))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("token", [-1, -100, 5])
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint8"])
+def test_a_token_out_of_range_is_no_other_token(token, dtype):
+    tokens = np.array([[0], [token]]).astype(dtype)
+    for layer in (jrnn.Embedding(5, 3), jrnn.OneHot(5)):
+        params = layer.init(jax.random.key(0))
+        with pytest.raises(ValueError, match=r"expected 0\.\.4"):
+            layer.apply(params, tokens)
+        found = jax.jit(lambda tokens, layer=layer, params=params: layer.apply(params, tokens)[1])(tokens)
+        assert np.isfinite(found[0]).all()
+        assert np.isnan(found[1]).all()

@@ -150,3 +150,36 @@ def test_accuracy_by_hand():
 def test_bad_measures(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("label", [-1, -100, 4])
+def test_a_target_out_of_range_is_no_class(label):
+    logits, targets = jnp.arange(12.0).reshape(3, 4), jnp.array([0, 0, label])
+    with pytest.raises(ValueError, match=rf"targets\[2\] is {label}.*expected 0..3"):
+        losses.cross_entropy(logits, targets, None)
+    assert jnp.isnan(jax.jit(losses.cross_entropy)(logits, targets, None).total)
+    for mask, ignore in [(jnp.array([True, True, False]), None), (None, label)]:
+        found = losses.cross_entropy(logits, targets, mask, ignore=ignore)
+        expected = losses.cross_entropy(logits[:2], targets[:2], None)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_an_ignored_target_has_no_gradient():
+    logits = jnp.array([[1.0, 2.0], [jnp.nan, jnp.inf]])
+    slope = jax.grad(lambda a: losses.cross_entropy(a, jnp.array([1, -100]), None, ignore=-100).value)(logits)
+    p = 1 / (1 + np.exp(1.0))
+    np.testing.assert_allclose(slope, [[p, -p], [0, 0]], rtol=1e-5)
+
+
+def test_accuracy_counts_no_negative_target():
+    predicted, targets = jnp.array([-1, 2, 3]), jnp.array([-1, 2, 2])
+    with pytest.raises(ValueError, match=r"targets\[0\] is -1"):
+        losses.accuracy(predicted, targets, None)
+    assert jnp.isnan(jax.jit(losses.accuracy)(predicted, targets, None).total)
+    assert losses.accuracy(predicted, targets, None, ignore=-1) == (1.0, 2.0)
+
+
+def test_weights_below_one_are_divided_by():
+    assert losses.Mean(jnp.float32(0.05), jnp.float32(0.1)).value == 0.5
+    assert losses.Mean(jnp.float32(0.0), jnp.float32(0.0)).value == 0
+    assert jax.grad(lambda w: losses.Mean(w, jnp.float32(0.0)).value)(0.0) == 0

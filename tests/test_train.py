@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 import jrnn
@@ -279,3 +280,118 @@ def test_bad_arguments():
         run(ADAM, steps=0)
     with pytest.raises(ValueError, match=r"batch has \[3, 4\] rows"):
         make_step(loss, ADAM)(start(ADAM), (np.zeros((7, 4), int), np.zeros((7, 3), int)))
+
+
+def square(params, carry, batch, key):
+    a = jnp.broadcast_to(params["a"], batch.shape)
+    return Mean(jnp.square(a - batch).sum(), jnp.float32(batch.size)), carry
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.chain(optax.sgd(0.5), optax.contrib.reduce_on_plateau(patience=2)),
+        optax.polyak_sgd(max_learning_rate=0.5),
+        optax.lbfgs(),
+        optax.contrib.sam(optax.sgd(0.5), optax.sgd(0.05)),
+        optax.contrib.schedule_free_sgd(0.5),
+    ],
+    ids=["reduce_on_plateau", "polyak_sgd", "lbfgs", "sam", "schedule_free"],
+)
+def test_optimisers_are_told_what_they_ask_for(optimizer):
+    """A bowl whose lowest point is the mean of the rows, 1.5."""
+    step = make_step(square, optimizer, batch_axes=0)
+    state = init_state({"a": jnp.zeros(3)}, optimizer, jax.random.key(0))
+    batch = jnp.broadcast_to(jnp.array([0.0, 1.0, 2.0, 3.0])[:, None], (4, 3))
+    values = []
+    for _ in range(30):
+        state, info = step(state, batch)
+        values.append(float(info.loss))
+    np.testing.assert_allclose(values[0], 3.5)
+    np.testing.assert_allclose(values[-1], 1.25, rtol=0.02)
+
+
+def test_what_is_held_twice_is_trained_and_what_was_given_stays():
+    given, h = jnp.zeros(3), jnp.ones((4, 2))
+    optimizer = optax.sgd(0.1)
+
+    def twice(params, carry, batch, key):
+        both = jnp.broadcast_to(params["a"] + params["b"], batch.shape)
+        return Mean(jnp.square(both - batch).sum(), jnp.float32(batch.size)), carry
+
+    state = init_state({"a": given, "b": given}, optimizer, jax.random.key(0), carry=(h, h))
+    step = make_step(twice, optimizer, batch_axes=0)
+    for _ in range(2):
+        state, _ = step(state, jnp.ones((4, 3)))
+    np.testing.assert_array_equal(given, 0)
+    np.testing.assert_array_equal(h, 1)
+    np.testing.assert_array_equal(state.params["a"], state.params["b"])
+
+
+def test_weights_below_one_are_divided_by():
+    def weighted(params, carry, batch, key):
+        return Mean(0.05 * jnp.square(params - batch).sum(), jnp.asarray(0.05 * batch.size)), carry
+
+    optimizer = optax.sgd(0.5)
+    state, info = make_step(weighted, optimizer, batch_axes=0)(
+        init_state(jnp.zeros(()), optimizer, jax.random.key(0)), jnp.ones(4)
+    )
+    np.testing.assert_allclose(info.loss, 1, rtol=1e-6)
+    np.testing.assert_allclose(state.params, 1, rtol=1e-6)
+    np.testing.assert_allclose(make_evaluate(weighted, batch_axes=0)(jnp.zeros(()), (), [jnp.ones(4)]), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_16_bit_gradients_are_of_the_mean_and_summed_in_float32(dtype):
+    """The sum over 70,000 entries is more than float16 holds, and their number more than bfloat16 counts."""
+
+    def slope(params, carry, batch, key):
+        return Mean((params.astype(jnp.float32) * batch).sum(), jnp.float32(batch.size)), carry
+
+    optimizer = optax.sgd(1.0)
+    batch = jnp.full((4, 17501), 3.0)
+    state, info = make_step(slope, optimizer, batch_axes=0)(
+        init_state(jnp.zeros((), dtype), optimizer, jax.random.key(0)), batch
+    )
+    np.testing.assert_allclose(float(state.params), -3, rtol=1e-6)
+    np.testing.assert_allclose(info.gradient_norm, 3, rtol=1e-6)
+    assert state.params.dtype == dtype
+
+
+def test_a_scaled_loss_keeps_small_float16_gradients():
+    """Below 6e-8 float16 has no numbers: at a scale of 2**15 the product of two small numbers gets through."""
+
+    def small(params, carry, batch, key):
+        y = (params * 1e-4).astype(jnp.float16) * batch.astype(jnp.float16)
+        return Mean(y.astype(jnp.float32).sum() * 1e-4, jnp.float32(batch.size)), carry
+
+    optimizer = optax.sgd(1.0)
+    found = []
+    for scale in (1.0, 2.0**15):
+        state = init_state(jnp.float32(0), optimizer, jax.random.key(0))
+        state, info = make_step(small, optimizer, batch_axes=0, loss_scale=scale)(state, jnp.full((4, 256), 0.5))
+        found.append(float(state.params))
+        np.testing.assert_allclose(info.loss, 0, atol=1e-9)
+    np.testing.assert_allclose(found[1], -5e-9, rtol=2e-2)
+    assert abs(found[0] + 5e-9) > 1e-9
+    with pytest.raises(ValueError, match="loss_scale"):
+        make_step(small, optimizer, loss_scale=0)
+
+
+def test_a_step_that_is_left_out_is_no_reason_to_stop(tmp_path):
+    def sometimes(params, carry, batch, key):
+        return Mean(jnp.square(params - batch).sum(), jnp.float32(batch.size)), carry
+
+    optimizer = optax.apply_if_finite(optax.sgd(0.25), max_consecutive_errors=2)
+    step = make_step(sometimes, optimizer, batch_axes=0)
+    good, bad = jnp.ones(4), jnp.array([1.0, jnp.nan, 1.0, 1.0])
+
+    def run(batches):
+        state = init_state(jnp.float32(0), optimizer, jax.random.key(0))
+        return fit(step, state, batches, steps=len(batches), every=len(batches), evaluate=lambda params: 0.0)
+
+    fitted = run([good, bad, good])
+    np.testing.assert_allclose(fitted.state.params, 0.75)
+    np.testing.assert_allclose(fitted.records[-1].loss, (1 + 0.25) / 2)
+    with pytest.raises(NonFiniteLoss):  # after two in a row the third is applied
+        run([good, bad, bad, bad])

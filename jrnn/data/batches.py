@@ -52,6 +52,7 @@ def bucketed(
     times = _times(lengths, shapes)
     bucket = np.searchsorted(times, lengths)
     rows = slice(which * batch // of, (which + 1) * batch // of)
+    kinds = kinds_of(examples)
 
     def one_shape(number: int, time: int) -> grain.MapDataset:
         order = np.flatnonzero(bucket == number)
@@ -60,7 +61,7 @@ def bucketed(
         def assemble(places: Sequence[int]) -> Batch:
             index = np.full(batch, -1, np.int32)
             index[: len(places)] = places
-            return _assemble(examples, lengths, index[rows], own)
+            return _assemble(examples, kinds, lengths, index[rows], own)
 
         source = grain.MapDataset.source(order[np.argsort(lengths[order], kind="stable")].tolist())
         source = source if seed is None else source.shuffle(seed=seed + number)
@@ -74,6 +75,39 @@ def batch_axes(example: Any) -> Batch:
     """Which axis counts rows in the batches of such examples, for `jrnn.train.make_step` and `make_evaluate`."""
     axes: Any = jax.tree.map(lambda leaf: 1 if np.ndim(leaf) else 0, example)
     return Batch(data=axes, lengths=0, places=0)
+
+
+class Kind(NamedTuple):
+    """What the arrays at one place of all examples have in common."""
+
+    dtype: np.dtype
+    features: tuple[int, ...] | None  # the shape of a step; None: a scalar
+
+    @property
+    def shape(self) -> str:
+        return "a scalar" if self.features is None else f"[{', '.join(map(str, ('time', *self.features)))}]"
+
+
+def kinds_of(examples: Sequence[Any]) -> list[Kind]:
+    """Of each leaf of the examples: the dtype that holds all of them, and the shape of a step, which must be the same."""
+    kinds: list[Kind] = []
+    structure = jax.tree.structure(examples[0])
+    for place, example in enumerate(examples):
+        if jax.tree.structure(example) != structure:
+            raise ValueError(
+                f"examples[{place}] is built as {jax.tree.structure(example)}; expected {structure}, as examples[0] is"
+            )
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(example)]
+        own = [Kind(leaf.dtype, leaf.shape[1:] if leaf.ndim else None) for leaf in leaves]
+        kinds = kinds or own
+        for number, (kind, other) in enumerate(zip(kinds, own, strict=True)):
+            if kind.features != other.features:
+                raise ValueError(
+                    f"array {number} of examples[{place}] is {other.shape}; expected {kind.shape}, as in examples[0]"
+                )
+            if kind.dtype != other.dtype:
+                kinds[number] = kind._replace(dtype=np.result_type(kind.dtype, other.dtype))
+    return kinds
 
 
 def steps_of(example: Any, place: int) -> int:
@@ -110,17 +144,19 @@ def _longest(*leaves: Any) -> int:
     return max(len(leaf) if np.ndim(leaf) else 0 for leaf in leaves)
 
 
-def _assemble(examples: Sequence[Any], lengths: np.ndarray, index: np.ndarray, times: Any) -> Batch:
+def _assemble(examples: Sequence[Any], kinds: list[Kind], lengths: np.ndarray, index: np.ndarray, times: Any) -> Batch:
     """`times` is that of all arrays, or a tree with one for each."""
     chosen = [examples[place] for place in index if place >= 0]
     times = jax.tree.map(lambda _: times, examples[0]) if isinstance(times, int) else times
 
-    def stack(like: Any, time: int, *leaves: Any) -> np.ndarray:
-        like = np.asarray(like)
-        out = np.zeros((max(time, 1), len(index), *like.shape[1:]) if like.ndim else len(index), like.dtype)
+    def stack(kind: Kind, time: int, *leaves: Any) -> np.ndarray:
+        sequence = kind.features is not None
+        shape = (max(time, 1), len(index), *(kind.features or ())) if sequence else (len(index),)
+        out = np.zeros(shape, kind.dtype)
         for row, leaf in enumerate(leaves):
-            out[(slice(len(leaf)), row) if like.ndim else row] = leaf
+            out[(slice(len(leaf)), row) if sequence else row] = leaf
         return out
 
-    data = jax.tree.map(stack, examples[0], times, *chosen)
+    each = zip(kinds, jax.tree.leaves(times), *map(jax.tree.leaves, chosen), strict=True)
+    data = jax.tree.unflatten(jax.tree.structure(examples[0]), [stack(*one) for one in each])
     return Batch(data=data, lengths=np.where(index < 0, 0, lengths[index]).astype(np.int32), places=index)

@@ -7,7 +7,7 @@ import grain
 import jax
 import numpy as np
 
-from .batches import steps_of
+from .batches import kinds_of, steps_of
 
 
 class Packed(NamedTuple):
@@ -37,10 +37,11 @@ def packed(
         raise ValueError(
             f"shard is {(which, of)} and batch {batch}; expected one of the processes, and rows for each alike"
         )
-    structure = jax.tree.structure(examples[0])
+    structure, kinds = jax.tree.structure(examples[0]), kinds_of(examples)
 
     def named(example: Any) -> dict[str, np.ndarray]:
-        return {str(number): np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(example))}
+        leaves = enumerate(zip(jax.tree.leaves(example), kinds, strict=True))
+        return {str(number): np.asarray(leaf, kind.dtype) for number, (leaf, kind) in leaves}
 
     def gather(rows: Any) -> Packed:
         def columns(name: str) -> np.ndarray:

@@ -25,7 +25,8 @@ class Embedding(Pointwise):
     """A vector for each token, learned: tokens [time, *batch] -> [time, *batch, size].
 
     The vectors start as N(0, 1) / sqrt(size), so that their norm is about 1; `pretrained` puts known ones in their place. With
-    `frozen` no gradient reaches them (an optimiser's weight decay still would: mask it).
+    `frozen` no gradient reaches them (an optimiser's weight decay still would: mask it). A token out of range is an error, under
+    `jit`, where its value is unknown, NaN; a padded step may hold any.
     """
 
     vocabulary_size: int
@@ -57,7 +58,10 @@ class Embedding(Pointwise):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class OneHot(Pointwise):
-    """A one at the token's place and zeros elsewhere: tokens [time, *batch] -> [time, *batch, vocabulary_size]; no parameters."""
+    """A one at the token's place and zeros elsewhere: tokens [time, *batch] -> [time, *batch, vocabulary_size]; no parameters.
+
+    A token out of range is an error, under `jit`, where its value is unknown, NaN.
+    """
 
     vocabulary_size: int
     dtype: str = dataclasses.field(default="float32", kw_only=True)
@@ -80,7 +84,12 @@ class OneHot(Pointwise):
         return jnp.shape(xs)
 
     def map(self, params, x, name):
-        return jax.nn.one_hot(check_tokens(x, self.vocabulary_size), self.vocabulary_size, dtype=self.dtype)
+        tokens = check_tokens(x, self.vocabulary_size)
+        ones = jax.nn.one_hot(tokens, self.vocabulary_size, dtype=self.dtype)
+        if not jnp.issubdtype(ones.dtype, jnp.inexact):
+            return ones
+        inside = (tokens >= 0) & (tokens < self.vocabulary_size)
+        return jnp.where(inside[..., None], ones, jnp.full_like(ones, jnp.nan))
 
 
 class Spelled(NamedTuple):
@@ -172,13 +181,24 @@ class WordsAndCharacters(Layer):
         return xs
 
 
-def lookup(vectors: jax.Array, tokens: Any) -> jax.Array:
-    """Rows of `vectors` [vocabulary, size] for `tokens` [...]: [..., size]."""
-    # Out of range under jit gives NaN, which training reports, rather than some other token's row.
+def lookup(vectors: jax.Array, tokens: Any, mask: jax.Array | None = None) -> jax.Array:
+    """Rows of `vectors` [vocabulary, size] for `tokens` [...]: [..., size].
+
+    Where `mask` [...] is False a token may be anything, and zeros are read. A token out of range is an error, under `jit`, where
+    its value is unknown, NaN, which training reports.
+    """
+    size = len(vectors)
+    tokens = jnp.asarray(tokens)
+    if mask is not None:
+        tokens = jnp.where(mask, tokens, jnp.zeros_like(tokens))
+    tokens = check_tokens(tokens, size)
+    if jnp.issubdtype(tokens.dtype, jnp.signedinteger):  # `at` would count negative places from the end
+        tokens = tokens if tokens.dtype.itemsize >= 4 else tokens.astype(jnp.int32)  # which holds the size
+        tokens = jnp.where(tokens < 0, jnp.full_like(tokens, size), tokens)
     # The gradient of a row is a sum over all steps and rows that read it: as float32, and rounded once.
     wide = vectors.astype(at_least_float32(vectors.dtype))
-    rows = wide.at[check_tokens(tokens, len(vectors))].get(mode="fill", fill_value=jnp.nan)
-    return rows.astype(vectors.dtype)
+    rows = wide.at[tokens].get(mode="fill", fill_value=jnp.nan).astype(vectors.dtype)
+    return rows if mask is None else jnp.where(mask[..., None], rows, jnp.zeros_like(rows))
 
 
 def pretrained(params: EmbeddingParams, tokens: Sequence[str], vectors: Mapping[str, Any]) -> EmbeddingParams:

@@ -4,6 +4,8 @@ from .captioner import Captioner as Captioner
 from .captioner import CaptionerParams as CaptionerParams
 from .classifier import Classifier as Classifier
 from .crf import CRF as CRF
+from .crf import Allowed as Allowed
+from .crf import bio_scheme as bio_scheme
 from .decoder import Condition as Condition
 from .decoder import Conditional as Conditional
 from .decoder import Decoder as Decoder

@@ -174,13 +174,14 @@ class Decoder:
         key: jax.Array | None = None,
     ) -> tuple[Any, jax.Array]:
         """tokens [time, *batch] -> (final state, logits [time, *batch, vocabulary] of the token after each): teacher forcing."""
-        xs = lookup(params.embedding, tokens)
+        real = step_mask(lengths, mask, jnp.shape(tokens))
+        xs = lookup(params.embedding, tokens, real)
         if self._goes("input"):
             summary: Any = condition.summary
             xs = jnp.concatenate([xs, jnp.broadcast_to(summary[None], (*xs.shape[:-1], summary.shape[-1]))], -1)
         if state is None:
             state = self.initial_state(params, condition, tokens.shape[1:])
-        state, ys = self.layer.apply(condition.layer, xs, state, lengths=lengths, mask=mask, key=key)
+        state, ys = self.layer.apply(condition.layer, xs, state, mask=real, key=key)
         return state, self._logits(params, ys)
 
     def step(
@@ -214,6 +215,7 @@ class Decoder:
         """
         check_key(key)
         batch = tokens.shape[1:]
+        tokens = tokens if mask is None else jnp.where(mask, tokens, jnp.zeros_like(tokens))
         state = self.initial_state(params, condition, batch)
 
         def body(carry: Any, now: Any) -> tuple[Any, jax.Array]:

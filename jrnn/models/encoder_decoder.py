@@ -82,8 +82,10 @@ class EncoderDecoder(Conditional):
 
     def condition(self, params, source, *, lengths=None, mask=None, key=None) -> Condition:
         own = params.decoder.layer if self.shared == "all" else params.encoder
-        xs = source if self.shared is None else lookup(params.decoder.embedding, source)
-        real = step_mask(None if lengths is None else jnp.asarray(lengths), mask, self.encoder.time_and_batch(xs))
+        lengths = None if lengths is None else jnp.asarray(lengths)
+        time_and_batch = jnp.shape(source) if self.shared else self.encoder.time_and_batch(source)
+        real = step_mask(lengths, mask, time_and_batch)
+        xs = lookup(params.decoder.embedding, source, real) if self.shared else source
         decoder = self.decoder
         summary = memory = state = None
         if decoder.layer.takes_context:

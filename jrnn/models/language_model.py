@@ -4,12 +4,14 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from ..checks import check_key_or_legacy, check_positive
 from ..layers import Dense, Embedding, Layer
 from ..layers.base import check_layer
 from ..layers.dense import dense
 from ..layers.embedding import lookup
+from ..segments import step_mask
 
 
 class LanguageModelParams(NamedTuple):
@@ -66,10 +68,13 @@ class LanguageModel:
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> tuple[Any, jax.Array]:
-        """tokens [time, *batch] -> (final state, logits [time, *batch, vocabulary] of the token after each)."""
-        xs = lookup(params.embedding, tokens)
-        marks = {"lengths": lengths, "mask": mask, "reset": reset}
-        state, ys = self.layer.apply(params.layer, xs, state, **marks, key=key)
+        """tokens [time, *batch] -> (final state, logits [time, *batch, vocabulary] of the token after each).
+
+        A padded step may hold any token.
+        """
+        real = step_mask(lengths, mask, jnp.shape(tokens))
+        xs = lookup(params.embedding, tokens, real)
+        state, ys = self.layer.apply(params.layer, xs, state, mask=real, reset=reset, key=key)
         return state, dense(ys, params.w, params.b)
 
     def step(

@@ -8,7 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ..checkpoint import Checkpoints
 from .step import Info, TrainState
@@ -83,7 +86,8 @@ def fit(
       patience: stop early after so many evaluations in a row without a new best; None: never.
       observers: what watches the run.
 
-    SIGINT (Ctrl-C) and SIGTERM finish the step under way, save and return; a second one interrupts at once.
+    SIGINT (Ctrl-C) and SIGTERM finish the step under way, save and return; a second one interrupts at once. A step that
+    `optax.apply_if_finite` left out is none of the mean loss, and no reason to stop.
 
     Raises:
       NonFiniteLoss: naming the step, the last good checkpoint and what to try.
@@ -116,15 +120,16 @@ def fit(
         while taken < steps and stopped == "finished":
             state, info = step(state, batches[taken] if streamed is None else next(streamed))  # type: ignore[index]
             loss = float(info.loss)
-            _check_finite(taken, loss, float(info.gradient_norm), checkpoints)
-            losses.append(loss)
+            if not _was_left_out(state, loss, float(info.gradient_norm)):
+                _check_finite(taken, loss, float(info.gradient_norm), checkpoints)
+                losses.append(loss)
             taken += 1
             for observer in observers:
                 observer.on_step(taken, loss)
             if taken % every == 0 or taken == steps:
                 valid = evaluate(state.params)
                 _check_finite(taken - 1, valid, 0.0, checkpoints)
-                records.append(Record(taken, float(np.mean(losses)), valid))
+                records.append(Record(taken, float(np.mean(losses)) if losses else math.nan, valid))
                 losses = []
                 save(metric=valid)
                 for observer in observers:
@@ -142,6 +147,14 @@ def _exhausted(records: list[Record], patience: int | None) -> bool:
         return False
     best = min(range(len(records)), key=lambda i: records[i].valid)
     return len(records) - 1 - best >= patience
+
+
+def _was_left_out(state: TrainState, loss: float, gradient_norm: float) -> bool:
+    """Whether `optax.apply_if_finite` kept the parameters as they were, as the gradient was not finite."""
+    if math.isfinite(loss) and math.isfinite(gradient_norm):
+        return False
+    applied = optax.tree.get(state.opt_state, "last_finite", default=True)
+    return not applied and all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params))
 
 
 def _check_finite(step: int, loss: float, gradient_norm: float, checkpoints: Checkpoints | None) -> None:
