@@ -95,7 +95,8 @@ class Graph:
         match model:
             case LanguageModel():
                 new, y = self.model(model.layer, params.layer, state, self.embedding(params.embedding, x))
-                return new, self.add("Add", self.product(y, params.w), self.constant(params.b))
+                w = params.embedding.T if params.w is None else params.w
+                return new, self.add("Add", self.product(y, w), self.constant(params.b))
             case Dropout():
                 return (), x
             case Embedding():
