@@ -6,7 +6,7 @@ reads the documentation in Python's standard library, which every machine has. T
 and of 650 units:
 
     python -m experiments.word_lm --corpus ptb --size small
-    python -m experiments.word_lm --corpus ptb --size medium
+    python -m experiments.word_lm --corpus ptb --size medium --batch 64
 
 `surprise.png` shows how much each word of the test part's beginning took the model by surprise. What was trained writes, and shows
 its surprise at a text of yours:
@@ -238,7 +238,7 @@ def sample(options: Sample) -> None:
     prompt = read(options.prompt, vocabulary, "--prompt")
     end, unknown = vocabulary.index(words.END), vocabulary.index(words.UNKNOWN)
     before = np.append(np.int32(end), prompt)
-    state, _ = model.apply(params, before[:-1])
+    state, _ = model.apply(params, jnp.asarray(before[:-1]))
     found = generate(
         functools.partial(model.step, params),
         state,

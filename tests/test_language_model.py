@@ -1,4 +1,5 @@
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,5 +73,6 @@ def test_bad_model():
         LanguageModel(5, jrnn.Dropout(0.5))
     with pytest.raises(ValueError, match=r"tied, but layer gives 6 features .* put Dense\(6, 4\) at the layer's end"):
         LanguageModel(5, jrnn.Recurrent(jrnn.GRU(4, 6)), tied=True)
+    number: Any = 1
     with pytest.raises(TypeError, match="tied"):
-        LanguageModel(5, jrnn.Recurrent(jrnn.GRU(4, 4)), tied=1)
+        LanguageModel(5, jrnn.Recurrent(jrnn.GRU(4, 4)), tied=number)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from ..checks import check_key_or_legacy, check_positive, check_switches
 from ..layers import Dense, Embedding, Layer
@@ -52,12 +53,12 @@ class LanguageModel:
     def init(self, key: jax.Array) -> LanguageModelParams:
         check_key_or_legacy(key)
         embed, layer, head = jax.random.split(key, 3)
-        output = Dense(self.layer.output_size or 0, self.vocabulary_size).init(head)
+        output = Dense(self.layer.output_size or 0, self.vocabulary_size, bias=False).init(head)
         return LanguageModelParams(
             embedding=Embedding(self.vocabulary_size, self.layer.input_size or 0).init(embed).vectors,
             layer=self.layer.init(layer),
             w=None if self.tied else output.w,
-            b=output.b,
+            b=jnp.zeros(self.vocabulary_size),
         )
 
     def initial_state(
