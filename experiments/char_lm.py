@@ -21,17 +21,17 @@ import numpy as np
 import jrnn
 from experiments.common import supervised
 from experiments.common.command import command
+from experiments.common.language import Writer, window_loss
 from experiments.common.options import Count, Rate
 from experiments.common.recurrent import RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.common.supervised import StepsConfig
 from experiments.data import text
 from experiments.data.ngram import ngram_floor
-from experiments.data.windows import BATCH_AXES, Window, Windows
+from experiments.data.windows import BATCH_AXES, Windows
 from jrnn import losses
-from jrnn.decode import draw, generate
+from jrnn.decode import draw
 from jrnn.models import LanguageModel
-from jrnn.train import Observer, Record, TrainState
 
 NAME = "char_lm"
 VOCABULARY = "vocabulary.json"
@@ -86,46 +86,12 @@ def build(config: Config, vocabulary: str) -> LanguageModel:
     return LanguageModel(len(vocabulary), jrnn.Layered(stack))
 
 
-def make_loss(model: LanguageModel) -> Any:
-    """Cross-entropy of a window, the state carried in from the window before."""
-
-    def loss(params: Any, carry: Any, window: Window, key: jax.Array | None) -> tuple[losses.Mean, Any]:
-        fresh = model.initial_state(params, window.inputs.shape[1:])
-        carry = jax.tree.map(lambda new, old: jnp.where(window.first, new, old), fresh, carry)
-        state, logits = model.apply(params, window.inputs, carry, key=key)
-        return losses.cross_entropy(logits, window.targets, None), state
-
-    return loss
-
-
 def held_out_loss(model: LanguageModel, tokens: np.ndarray) -> Any:
     """`evaluate(params)`: nats per character of a text. Few rows, so that nearly every character has its whole past; fewer
     characters than rows are left out."""
     rows = Windows(tokens, batch=16 if len(tokens) > 4096 else 1, time=128, drop_last=False)
     carry = functools.partial(model.initial_state, batch=rows[0].inputs.shape[1:])
-    return supervised.mean_loss(make_loss(model), rows, batch_axes=BATCH_AXES, carry=carry)
-
-
-class Writer(Observer):
-    """Shows what the model writes after each evaluation, and keeps it in samples.txt."""
-
-    def __init__(self, model: LanguageModel, vocabulary: str, path: Path):
-        self._model, self._vocabulary, self._path = model, vocabulary, path
-        self._start = vocabulary.index("\n") if "\n" in vocabulary else 0
-        self._generate = jax.jit(self._write)
-
-    def _write(self, params: Any, key: jax.Array) -> jax.Array:
-        step = functools.partial(self._model.step, params)
-        first = jnp.int32(self._start)
-        return generate(step, self._model.initial_state(params), first, key, length=200, temperature=0.8)[1]
-
-    def on_record(self, records: list[Record], state: TrainState) -> None:
-        params = jax.device_put(state.params, jax.devices()[0])
-        key = jax.random.fold_in(jax.random.key(0), records[-1].step)
-        sample = text.decode(np.asarray(self._generate(params, key)), self._vocabulary)
-        console.print(sample, style="dim", markup=False)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"--- step {records[-1].step}, validation {records[-1].valid:.4f}\n{sample}\n")
+    return supervised.mean_loss(window_loss(model), rows, batch_axes=BATCH_AXES, carry=carry)
 
 
 def train(run: Run, config: Config) -> None:
@@ -140,6 +106,8 @@ def train(run: Run, config: Config) -> None:
     model = build(config, vocabulary)
     evaluate = {part: held_out_loss(model, ids) for part, ids in held_out.items()}
     params = model.init(jax.random.key(config.seed))
+    decode = functools.partial(text.decode, vocabulary=vocabulary)
+    start = vocabulary.index("\n") if "\n" in vocabulary else 0
     run.start({VOCABULARY: vocabulary})
     console.print(
         f"{corpus.name}: {len(tokens):,} characters to train on, {len(held_out['valid']):,} held out, "
@@ -150,7 +118,7 @@ def train(run: Run, config: Config) -> None:
         run,
         config,
         params=params,
-        loss=make_loss(model),
+        loss=window_loss(model),
         batches=windows,
         batch_axes=BATCH_AXES,
         carry=functools.partial(model.initial_state, batch=(config.batch,)),
@@ -158,7 +126,7 @@ def train(run: Run, config: Config) -> None:
         unit="nats per character",
         floors={"5-gram": floors["5-gram valid"]},
         counted=(config.batch * config.window, "characters"),
-        observers=[Writer(model, vocabulary, run.directory / "samples.txt")],
+        observers=[Writer(model, decode, run.directory / "samples.txt", start=start, length=200)],
     )
     nats = {part: evaluate[part](best) for part in held_out}
     bits = {part: losses.bits(value) for part, value in nats.items()}

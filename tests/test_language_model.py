@@ -1,4 +1,5 @@
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,11 +48,34 @@ def test_a_token_outside_the_vocabulary_raises_or_shows_as_nan():
         MODEL.apply(PARAMS, jnp.zeros((7, 3)))
 
 
+def test_tied_the_embedding_reads_out():
+    layer = jrnn.Layered((jrnn.Recurrent(jrnn.GRU(4, 6)), jrnn.Dense(6, 4)))
+    tied, apart = LanguageModel(13, layer, tied=True), LanguageModel(13, layer)
+    params = tied.init(jax.random.key(0))
+    assert params.w is None
+    same = params._replace(w=params.embedding.T)
+    _, logits = tied.apply(params, TOKENS)
+    close(logits, apart.apply(same, TOKENS)[1])
+    state = tied.initial_state(params, (3,))
+    close(tied.step(params, state, TOKENS[0])[1], logits[0])
+
+    def total(model, params):
+        return (model.apply(params, TOKENS)[1] ** 2).sum()
+
+    gradient, parts = jax.grad(total, argnums=1)(tied, params), jax.grad(total, argnums=1)(apart, same)
+    np.testing.assert_allclose(gradient.embedding, parts.embedding + parts.w.T, rtol=1e-4, atol=1e-4)
+
+
 def test_bad_model():
     with pytest.raises(ValueError, match="vocabulary_size is 0"):
         LanguageModel(0, jrnn.Recurrent(jrnn.GRU(3, 4)))
     with pytest.raises(ValueError, match="expected one with an input and an output size"):
         LanguageModel(5, jrnn.Dropout(0.5))
+    with pytest.raises(ValueError, match=r"tied, but layer gives 6 features .* put Dense\(6, 4\) at the layer's end"):
+        LanguageModel(5, jrnn.Recurrent(jrnn.GRU(4, 6)), tied=True)
+    number: Any = 1
+    with pytest.raises(TypeError, match="tied"):
+        LanguageModel(5, jrnn.Recurrent(jrnn.GRU(4, 4)), tied=number)
 
 
 def test_a_padded_step_may_hold_any_token():

@@ -119,9 +119,12 @@ def test_standard_operators_in_a_file_that_others_read(name, tmp_path):
     assert not {"Scan", "Loop", "If"} & {node.op_type for node in proto.graph.node}
 
 
+@pytest.mark.parametrize("tied", [False, True], ids=["", "tied"])
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
-def test_a_language_model_takes_tokens(int8):
-    model = LanguageModel(11, jrnn.rnn(jrnn.LSTM, input_size=INPUT, hidden_size=HIDDEN, num_layers=2, dropout=0.5))
+def test_a_language_model_takes_tokens(int8, tied):
+    size = HIDDEN if tied else INPUT
+    layer = jrnn.rnn(jrnn.LSTM, input_size=size, hidden_size=HIDDEN, num_layers=2, dropout=0.5)
+    model = LanguageModel(11, layer, tied=tied)
     params = quantize(model.init(jax.random.key(0))) if int8 else model.init(jax.random.key(0))
     weights = dequantize(params)
     tokens = jnp.array([[1, 2, 10], [6, 0, 3]], jnp.int32)

@@ -95,7 +95,7 @@ class Graph:
         match model:
             case LanguageModel():
                 new, y = self.model(model.layer, params.layer, state, self.embedding(params.embedding, x))
-                return new, self.add("Add", self.product(y, params.w), self.constant(params.b))
+                return new, self.add("Add", self.read_out(y, params), self.constant(params.b))
             case Dropout():
                 return (), x
             case Embedding():
@@ -238,6 +238,15 @@ class Graph:
             return self.add("MatMul", x, self.constant(w))
         values = self.add("Cast", self.constant(w.values), to=onnx.TensorProto.FLOAT)
         return self.add("Mul", self.add("MatMul", x, values), self.constant(w.scale))
+
+    def read_out(self, y: str, params: Any) -> str:
+        """`y` times the weights of the output of a language model or decoder, which may be its embedding."""
+        if params.w is not None:
+            return self.product(y, params.w)
+        if not isinstance(params.embedding, Int8):
+            return self.product(y, params.embedding.T)
+        values = self.add("Cast", self.constant(params.embedding.values.T), to=onnx.TensorProto.FLOAT)
+        return self.add("MatMul", self.add("Mul", y, self.constant(params.embedding.scale)), values)
 
     def stacked(self, weights: list[Any]) -> str:
         """[directions, gates * hidden, in] from [in, gates * hidden] each."""

@@ -272,8 +272,7 @@ def _advance(model: Any, params: Any, arguments: Any) -> Any:
     ]
     x = graph.embedding(own.embedding, "token")
     new, y = _decoded(graph, model, params, state, "summary", memory, x)
-    weights = own.embedding.T if own.w is None else own.w
-    graph.add("Add", graph.product(y, weights), graph.constant(own.b), outputs=("logits",))
+    graph.add("Add", graph.read_out(y, own), graph.constant(own.b), outputs=("logits",))
     changed = _named({"state": new})
     for name, leaf in changed.items():
         graph.add("Identity", leaf, outputs=(f"new_{name}",))
