@@ -172,8 +172,8 @@ def check_word(place: str, word: str, letters: Vocabulary) -> None:
     if unknown := dict.fromkeys(letter for letter in word if letter not in letters):
         known = "".join(sorted(letter for letter in letters.tokens if letter in letters and len(letter) == 1))
         raise ValueError(
-            f"{place} is {word!r}, but {', '.join(map(repr, unknown))} was never seen in training; expected letters of {known}: "
-            "write numbers out, leave marks away"
+            f"{place} is {word!r} with {', '.join(map(repr, unknown))}, never seen in training; expected letters of {known}: "
+            "write numbers as words, leave accents and marks out"
         )
 
 

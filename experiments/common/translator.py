@@ -116,7 +116,8 @@ class Translator:
         """The `best` outputs of each, the best first; a token that is unknown is the source's it looked at."""
         found: dict[int, list[Hypothesis]] = {}
         encoded = [self.vocabularies[0].encode(source) for source in sources]
-        for rows in bucketed(encoded, batch=min(batch, len(encoded)), shapes=2):
+        few = len(encoded) <= batch  # one shape to compile
+        for rows in bucketed(encoded, batch=len(encoded) if few else batch, shapes=1 if few else 2):
             result = jax.tree.map(np.asarray, self._search(params, rows.data, rows.lengths, beams, best))
             for row, place in enumerate(rows.places):
                 if place >= 0:
