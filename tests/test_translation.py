@@ -12,8 +12,8 @@ pytest.importorskip("sacrebleu", reason="the translation extra is not installed"
 pytest.importorskip("sacremoses", reason="the translation extra is not installed")
 
 from experiments import translation
-from experiments.translation import Config, Translator, build
-from experiments.translations import pictures, scores
+from experiments.translation import Config, make_translator
+from experiments.translations import scores, trees
 from jrnn.data import Vocabulary
 
 pytestmark = pytest.mark.usefixtures("as_a_user")
@@ -93,28 +93,27 @@ WORDS = (
 
 def made(**options):
     config = Config(hidden=6, embedding=4, dropout=0.0, **options)
-    model = build(config, (6, 6))
-    params = model.init(jax.random.key(0))
-    return Translator(model, params, config, WORDS)
+    translator = make_translator(config, WORDS)
+    return translator, translator.model.init(jax.random.key(0))
 
 
 def test_an_unknown_word_is_the_one_it_looked_at():
     """A model that always says the unknown word, then the end."""
-    translator = made()
+    translator, params = made()
     bias = jnp.array([-99.0, 9, -99, 8, -99, -99])
-    translator.params = translator.params._replace(decoder=translator.params.decoder._replace(b=bias))
-    (((words, _),),) = translator.translate([["strange", "words", "here"]], beams=1)
+    params = params._replace(decoder=params.decoder._replace(b=bias))
+    (((words, _),),) = translator.translate(params, [["strange", "words", "here"]], beams=1)
     assert words
     assert set(words) <= {"strange", "words", "here"}
 
 
 @pytest.mark.parametrize("attention", ["general", "dot", "none"])
 def test_every_attention_translates_and_stops(attention):
-    translator = made(attention=attention, layers=2)
-    found = translator.translate([["a"], ["b", "a", "b", "b"], ["a", "a"]], beams=2, best=2)
+    translator, params = made(attention=attention, layers=2)
+    found = translator.translate(params, [["a"], ["b", "a", "b", "b"], ["a", "a"]], beams=2, best=2)
     assert [len(one) for one in found] == [2, 2, 2]
     assert all(len(words) <= 20 for one in found for words, _ in one)
-    assert (translator.weights(np.array([4, 5]), np.array([4, 3])) is None) == (attention == "none")
+    assert (translator.weights(params, np.array([4, 5]), np.array([4, 3])) is None) == (attention == "none")
 
 
 def test_scores_by_hand():
@@ -129,5 +128,5 @@ def test_scores_by_hand():
 
 
 def test_a_tree_of_one_hypothesis(tmp_path):
-    pictures.beams(tmp_path / "tree.png", [(["one"], -0.1)])
+    trees.draw(tmp_path / "tree.png", [(["one"], -0.1)])
     assert (tmp_path / "tree.png").read_bytes().startswith(b"\x89PNG")

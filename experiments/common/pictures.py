@@ -33,3 +33,24 @@ def confusion(path: Path, truth: Sequence[int], predicted: Sequence[int], names:
     right = int(np.trace(counts))
     axes.set(xlabel="predicted", ylabel="true", title=f"{right} of {counts.sum()} right")
     save(figure, path)
+
+
+def attention(path: Path, pairs: Sequence[tuple[Sequence[str], Sequence[str], np.ndarray]]) -> None:
+    """For each (source, target, weights [target, source]): dark where a target token (a row) looked in the source."""
+    heights = [0.32 * len(target) + 0.9 for _, target, _ in pairs]
+    widest = max(len(source) for source, _, _ in pairs)
+    figure = Figure(figsize=(max(0.24 * widest + 2.4, 5), sum(heights)), layout="constrained")
+    rows = np.atleast_1d(figure.subplots(len(pairs), 1, gridspec_kw={"height_ratios": heights}))
+    for axes, (source, target, weights) in zip(rows, pairs, strict=True):
+        axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        turned = 90 if max(map(len, source)) > 2 else 0
+        axes.set_xticks(range(len(source)), source, rotation=turned)
+        axes.set_yticks(range(len(target)), target)
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        axes.set_xticks(np.arange(len(source) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(target) + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="#e5e5e5", linewidth=0.5)
+        axes.tick_params(which="minor", length=0)
+        axes.spines[:].set_visible(False)
+    save(figure, path)
