@@ -1,0 +1,63 @@
+"""A picture as a grid of vectors: a small convolutional network beside the colours of each part; pictures as a camera might vary them."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+GROUPS = 8
+
+
+class Encoder(nn.Module):
+    """Pictures [batch, height, width, channels] from 0 to 1 -> a grid of vectors [batch, positions, size].
+
+    A convolution of 3 x 3, group normalisation (Wu & He 2018) and ReLU for each of `widths`, the picture halved by all of them
+    (`halve_first`) or by all but the first. Beside their features stand the mean and the deviation of the colours around each
+    position, which need no learning. Whole features are dropped, alike at all positions (Tompson et al. 2015).
+    """
+
+    widths: tuple[int, ...]
+    size: int
+    dropout: float
+    halve_first: bool = True
+
+    @nn.compact
+    def __call__(self, pictures: jax.Array, *, train: bool = False) -> jax.Array:
+        xs = 2 * pictures - 1
+        for number, width in enumerate(self.widths):
+            stride = 2 if number or self.halve_first else 1
+            xs = nn.Conv(width, (3, 3), (stride, stride), use_bias=False)(xs)
+            xs = nn.relu(nn.GroupNorm(min(GROUPS, width))(xs))
+        xs = jnp.concatenate([xs, colours(pictures, xs.shape[1:3])], -1)
+        xs = xs.reshape(len(xs), -1, xs.shape[-1])
+        xs = nn.Dropout(self.dropout, broadcast_dims=(1,), deterministic=not train)(xs)
+        return nn.Dense(self.size)(xs)
+
+
+def colours(pictures: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """The mean and the deviation of each channel around each position: [batch, *grid, 2 channels]."""
+
+    def around(values: jax.Array) -> jax.Array:
+        return jax.image.resize(values, (len(values), *grid, values.shape[-1]), "linear")
+
+    mean = around(pictures)
+    deviation = jnp.sqrt(jnp.maximum(around(pictures**2) - mean**2, 0) + 1e-4)
+    return jnp.concatenate([4 * mean - 2, 8 * deviation - 1], -1)
+
+
+def varied(pictures: jax.Array, key: jax.Array, *, flips: bool, shift: int) -> jax.Array:
+    """Each picture [batch, height, width, channels] mirrored or not, and moved by up to `shift` pixels; its edge fills up."""
+    mirrored, moved = jax.random.split(key)
+    if flips:
+        chosen = jax.random.bernoulli(mirrored, 0.5, (len(pictures), 1, 1, 1))
+        pictures = jnp.where(chosen, pictures[:, :, ::-1], pictures)
+    if not shift:
+        return pictures
+    places = jax.random.randint(moved, (len(pictures), 2), 0, 2 * shift + 1)
+    larger = jnp.pad(pictures, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="edge")
+
+    def crop(picture: Any, place: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(picture, (place[0], place[1], jnp.zeros_like(place[0])), pictures.shape[1:])
+
+    return jax.vmap(crop)(larger, places)
