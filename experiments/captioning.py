@@ -73,7 +73,7 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     grid: Count | None = None
     """Size of the vectors attended to; by default 64 for digits and 128 else."""
     widths: Widths | None = None
-    """Features of each convolution; by default 32 64 for digits and 32 64 96 128 else."""
+    """Features of each convolution; by default 32 64 64 for digits and 32 64 128 else."""
     dropout: Rate | None = None
     """Share of features dropped in the decoder, around layers; by default 0.1 for digits and 0.5 else."""
     grid_dropout: Rate | None = None
@@ -84,9 +84,12 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     """Words seen less often in training are unknown."""
     beams: Count = 5
     """Hypotheses that are kept while writing."""
-    batch: Count = 64
+    batch: Count | None = None
+    """Captions read side by side; by default 128 for digits and 64 else."""
     epochs: Count | None = None
-    """Passes over the training data; by default 10 for digits and 30 else."""
+    """Passes over the training data; by default 12 for digits and 30 else."""
+    learning_rate: float | None = None
+    """Peak of AdamW's learning rate; by default 0.006 for digits and 0.002 else."""
     weight_decay: float = 0.05
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 12, "embedding": 8, "grid": 8, "widths": (8, 8), "epochs": 1}
@@ -98,11 +101,11 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
 
     def resolved(self) -> Self:
         own: dict[str, Any] = (
-            {"hidden": 96, "embedding": 32, "grid": 64, "widths": (32, 64), "dropout": 0.1, "grid_dropout": 0.1}
-            | {"shift": 1, "epochs": 10}
+            {"hidden": 96, "embedding": 32, "grid": 64, "widths": (32, 64, 64), "dropout": 0.1, "grid_dropout": 0.1}
+            | {"shift": 1, "epochs": 12, "batch": 128, "learning_rate": 0.006}
             if self.spelled
-            else {"hidden": 256, "embedding": 128, "grid": 128, "widths": (32, 64, 96, 128), "dropout": 0.5}
-            | {"grid_dropout": 0.5, "shift": 12, "epochs": 30}
+            else {"hidden": 256, "embedding": 128, "grid": 128, "widths": (32, 64, 128), "dropout": 0.5}
+            | {"grid_dropout": 0.5, "shift": 12, "epochs": 30, "batch": 64, "learning_rate": 0.002}
         )
         missing = {name: value for name, value in own.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
@@ -198,7 +201,9 @@ class Model:
 def build(config: Config, about: About) -> Model:
     """A decoder that attends in its first layer and begins at the mean of the grid."""
     embedding, hidden, size = config.embedding or 0, config.hidden or 0, config.grid or 0
-    encoder = Encoder(config.widths or (), size, config.grid_dropout or 0.0, halve_first=not config.spelled)
+    widths = config.widths or ()
+    strides = ((1, 2) if config.spelled else (4, 2, 2)) + (1,) * len(widths)
+    encoder = Encoder(widths, strides[: len(widths)], size, config.grid_dropout or 0.0)
     first = config.make_cell(embedding + size, hidden)
     dropout = jrnn.Dropout(config.dropout or 0.0)
     cell = jrnn.AttentionBefore(first, attention.Additive(first.output_size or 0, size, hidden))
@@ -290,15 +295,15 @@ def train(run: Run, config: Config) -> None:
         f"{len(data.valid.names):,} held out, {len(data.test.names):,} to test; {len(about.vocabulary):,} tokens"
     )
     by: Any = lambda example: len(example.tokens)  # noqa: E731
-    shapes = 1 if config.smoke else 3
+    shapes = 1 if config.smoke or config.spelled else 3
     axes = batch_axes(parts["train"][0])
-    held = {part: list(bucketed(parts[part], batch=config.batch, shapes=1, by=by)) for part in ("valid", "test")}
+    held = {part: list(bucketed(parts[part], batch=config.batch or 1, shapes=1, by=by)) for part in ("valid", "test")}
     best, fitted = supervised.train(
         run,
         config,
         params=model.init(jax.random.key(config.seed)),
         loss=model.loss,
-        batches=bucketed(parts["train"], batch=config.batch, shapes=shapes, seed=config.seed, by=by),
+        batches=bucketed(parts["train"], batch=config.batch or 1, shapes=shapes, seed=config.seed, by=by),
         batch_axes=axes,
         evaluate=supervised.mean_loss(model.loss, held["valid"], batch_axes=axes),
         unit="nats per token",
@@ -306,7 +311,9 @@ def train(run: Run, config: Config) -> None:
     result = {
         "perplexity": math.exp(supervised.mean_loss(model.loss, held["test"], batch_axes=axes)(best)),
         "perplexity of other pictures": math.exp(
-            supervised.mean_loss(model.loss, exchanged(parts["test"], data.test, config.batch), batch_axes=axes)(best)
+            supervised.mean_loss(model.loss, exchanged(parts["test"], data.test, config.batch or 1), batch_axes=axes)(
+                best
+            )
         ),
     }
     writer = Writer(model, best, about)

@@ -1,5 +1,6 @@
-"""A picture as a grid of vectors: a small convolutional network beside the colours of each part; pictures as a camera might vary them."""
+"""A picture as a grid of vectors: a small convolutional network, beside the colours of each part."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -12,23 +13,23 @@ GROUPS = 8
 class Encoder(nn.Module):
     """Pictures [batch, height, width, channels] from 0 to 1 -> a grid of vectors [batch, positions, size].
 
-    A convolution of 3 x 3, group normalisation (Wu & He 2018) and ReLU for each of `widths`, the picture halved by all of them
-    (`halve_first`) or by all but the first. Beside their features stand the mean and the deviation of the colours around each
-    position, which need no learning. Whole features are dropped, alike at all positions (Tompson et al. 2015).
+    A convolution, group normalisation (Wu & He 2018) and ReLU for each of `widths`, by the stride of each. Beside their features
+    stand the mean and the deviation of the colours around each position, which need no learning. Whole features are dropped, alike
+    at all positions (Tompson et al. 2015).
     """
 
     widths: tuple[int, ...]
+    strides: tuple[int, ...]
     size: int
     dropout: float
-    halve_first: bool = True
 
     @nn.compact
     def __call__(self, pictures: jax.Array, *, train: bool = False) -> jax.Array:
         xs = 2 * pictures - 1
-        for number, width in enumerate(self.widths):
-            stride = 2 if number or self.halve_first else 1
-            xs = nn.Conv(width, (3, 3), (stride, stride), use_bias=False)(xs)
-            xs = nn.relu(nn.GroupNorm(min(GROUPS, width))(xs))
+        for width, stride in zip(self.widths, self.strides, strict=True):
+            kernel = max(3, 2 * stride - 1)
+            xs = nn.Conv(width, (kernel, kernel), (stride, stride), use_bias=False)(xs)
+            xs = nn.relu(nn.GroupNorm(math.gcd(GROUPS, width))(xs))
         xs = jnp.concatenate([xs, colours(pictures, xs.shape[1:3])], -1)
         xs = xs.reshape(len(xs), -1, xs.shape[-1])
         xs = nn.Dropout(self.dropout, broadcast_dims=(1,), deterministic=not train)(xs)
