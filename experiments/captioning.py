@@ -42,6 +42,7 @@ from jrnn.data import Vocabulary, batch_axes, bucketed
 from jrnn.decode import Beams, beam_search
 from jrnn.models import Captioner, Decoder
 from jrnn.models.captioner import CaptionerParams
+from jrnn.train import make_evaluate
 
 NAME = "captioning"
 DATA = "data.json"
@@ -146,6 +147,7 @@ class About(NamedTuple):
     languages: tuple[str, ...]
     shape: tuple[int, int, int]  # of a picture: height, width, channels
     longest: int  # tokens of a caption at most, when one is written
+    between: str  # tokens: nothing between letters, a space between words
 
     @classmethod
     def of(cls, data: captions.Captioned, config: Config) -> "About":
@@ -153,7 +155,8 @@ class About(NamedTuple):
         known = Vocabulary.build(sentences, min_count=1 if config.spelled else config.rare).tokens
         starts = [f"<start {language}>" if language else "<start>" for language in data.languages]
         vocabulary = Vocabulary((*known[:2], "<end>", *starts, *known[2:]))
-        return cls(vocabulary, data.languages, (*data.size, data.channels), max(map(len, sentences)) + 1)
+        between = "" if config.spelled else " "
+        return cls(vocabulary, data.languages, (*data.size, data.channels), max(map(len, sentences)) + 1, between)
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -162,8 +165,8 @@ class About(NamedTuple):
     @classmethod
     def read(cls, run: Run) -> "About":
         stored = run.read(DATA)
-        vocabulary = Vocabulary(tuple(stored["vocabulary"]))
-        return cls(vocabulary, tuple(stored["languages"]), tuple(stored["shape"]), stored["longest"])
+        stored["vocabulary"] = Vocabulary(tuple(stored["vocabulary"]))
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +209,7 @@ def build(config: Config, about: About) -> Model:
     encoder = Encoder(widths, strides[: len(widths)], size, config.grid_dropout or 0.0)
     first = config.make_cell(embedding + size, hidden)
     dropout = jrnn.Dropout(config.dropout or 0.0)
-    cell = jrnn.AttentionBefore(first, attention.Additive(first.output_size or 0, size, hidden))
+    cell = jrnn.AttentionBefore(first, attention.Additive(first.output_size or 0, size, size))
     layers: list[jrnn.Layer] = [dropout, recurrent(cell), dropout]
     for _ in range(config.layers - 1):
         layers += [config.make_layer(layers[-2].output_size or 0), dropout]
@@ -273,8 +276,9 @@ class Writer:
         side = math.isqrt(found.shape[-1])
         return found.reshape(len(tokens), side, -1)
 
-    def text(self, words: Sequence[str], spelled: bool) -> str:
-        return ("" if spelled else " ").join(words)
+    def text(self, words: Sequence[str]) -> str:
+        """To be read: letters together, words apart."""
+        return self.about.between.join(words)
 
 
 def train(run: Run, config: Config) -> None:
@@ -297,7 +301,8 @@ def train(run: Run, config: Config) -> None:
     by: Any = lambda example: len(example.tokens)  # noqa: E731
     shapes = 1 if config.smoke or config.spelled else 3
     axes = batch_axes(parts["train"][0])
-    held = {part: list(bucketed(parts[part], batch=config.batch or 1, shapes=1, by=by)) for part in ("valid", "test")}
+    valid = list(bucketed(parts["valid"], batch=config.batch or 1, shapes=1, by=by))
+    measure = make_evaluate(lambda params, _, batch, key: (model.loss(params, batch, key), ()), batch_axes=axes)
     best, fitted = supervised.train(
         run,
         config,
@@ -305,26 +310,24 @@ def train(run: Run, config: Config) -> None:
         loss=model.loss,
         batches=bucketed(parts["train"], batch=config.batch or 1, shapes=shapes, seed=config.seed, by=by),
         batch_axes=axes,
-        evaluate=supervised.mean_loss(model.loss, held["valid"], batch_axes=axes),
+        evaluate=lambda params: measure(params, (), valid),
         unit="nats per token",
     )
+    apart = exchanged(parts["test"], data.test)
     result = {
-        "perplexity": math.exp(supervised.mean_loss(model.loss, held["test"], batch_axes=axes)(best)),
-        "perplexity of other pictures": math.exp(
-            supervised.mean_loss(model.loss, exchanged(parts["test"], data.test, config.batch or 1), batch_axes=axes)(
-                best
-            )
-        ),
+        name: math.exp(measure(best, (), list(bucketed(part, batch=config.batch or 1, shapes=1, by=by))))
+        for name, part in {"perplexity": parts["test"], "perplexity of other pictures": apart}.items()
     }
     writer = Writer(model, best, about)
     wanted: dict[tuple[int, int], list[list[str]]] = collections.defaultdict(list)
     for one in data.test.captions:
         wanted[one.image, one.language].append(one.tokens)
     images = [data.test.images[image] for image, _ in wanted]
-    languages = [language for _, language in wanted]
-    found = [one[0][0] if one else [] for one in writer.write(images, languages, beams=config.beams)]
+    found = [one[0][0] for one in writer.write(images, [language for _, language in wanted], beams=config.beams)]
+    floors = {}
     if config.spelled:
         result["exact"] = 100 * scores.exact(found, [each[0] for each in wanted.values()])
+        floors["most frequent"] = 100 * most_frequent(data)
         beside = (
             "" if config.smoke else f"; target {TARGET} {'reached' if result['exact'] >= TARGET else 'NOT reached'}"
         )
@@ -332,22 +335,86 @@ def train(run: Run, config: Config) -> None:
     else:
         result |= scores.bleu_of_several(found, list(wanted.values()))
         text = (
-            f"test: perplexity {result['perplexity']:.2f} ({result['perplexity of other pictures']:.2f} of pictures of others), "
-            f"BLEU {result['tokenised']:.2f}"
+            f"test: perplexity {result['perplexity']:.2f} ({result['perplexity of other pictures']:.2f} beside pictures of "
+            f"others), BLEU {result['tokenised']:.2f}"
         )
-    supervised.finish(run, fitted, text, metrics={"test": result}, floors={})
+    show(run.directory, writer, data.test, dict(zip(wanted, found, strict=True)))
+    supervised.finish(run, fitted, text, metrics={"test": result}, floors=floors)
 
 
-def exchanged(test: list[Example], part: captions.Part, batch: int) -> list[Any]:
-    """Batches in which each caption stands beside the picture after its own."""
-    other = [
+def most_frequent(data: captions.Captioned) -> float:
+    """The share of the test part that is right where the most frequent caption of each language is all that is ever written."""
+    counts = [collections.Counter[str]() for _ in data.languages]
+    for one in data.train.captions:
+        counts[one.language][" ".join(one.tokens)] += 1
+    written = [count.most_common(1)[0][0] for count in counts]
+    right = [" ".join(one.tokens) == written[one.language] for one in data.test.captions]
+    return sum(right) / len(right)
+
+
+def show(directory: Path, writer: Writer, part: captions.Part, written: dict[tuple[int, int], list[str]]) -> None:
+    """The pictures: twelve images with what was written about them, and where the words about the first looked."""
+    texts = [
+        ", ".join(writer.text(words) for (image, _), words in written.items() if image == place)
+        for place in range(min(12, len(part.names)))
+    ]
+    pictures.captioned(directory / "captions.png", list(part.images[: len(texts)]), texts)
+    if not writer.model.blind:
+        image, language = next(iter(written))
+        words = written[image, language]
+        looked = writer.weights(part.images[image], language, words)
+        pictures.attention(directory / "attention.png", part.images[image], [*words, "<end>"], looked)
+
+
+def exchanged(test: list[Example], part: captions.Part) -> list[Example]:
+    """Each caption beside the picture after its own."""
+    return [
         one._replace(picture=part.images[(about.image + 1) % len(part.images)])
         for one, about in zip(test, part.captions, strict=True)
     ]
-    return list(bucketed(other, batch=batch, shapes=1, by=lambda example: len(example.tokens)))
 
 
-main = command(NAME, Config, train)
+def caption(options: Caption) -> None:
+    """Print captions, with their hypotheses if wanted."""
+    run, config = open_finished(options.run, NAME, Config)
+    about = About.read(run)
+    chosen = chosen_languages(options.language, about.languages)
+    if options.attention and config.blind:
+        raise ValueError(
+            f"--attention {options.attention}: {options.run} was trained with --blind and looks at nothing"
+        )
+    if not options.images:
+        raise ValueError("no image is given; expected the path of one at least")
+    images = [read_image(path, about.shape[:2], about.shape[2]) for path in options.images]
+    model = build(config, about)
+    writer = Writer(model, supervised.restore(run, model.init(jax.random.key(0))), about)
+    rows = [(image, language) for image in range(len(images)) for language in chosen]
+    width = max(options.beams or 0, config.beams)
+    found = writer.write(
+        [images[image] for image, _ in rows], [place for _, place in rows], beams=width, best=options.beams or 1
+    )
+    for (image, language), hypotheses in zip(rows, found, strict=True):
+        start = [str(options.images[image])] * (len(images) > 1) + [about.languages[language]] * (len(chosen) > 1)
+        for words, score in hypotheses:
+            line = [*start, f"{score:7.3f}"] if options.beams else start
+            console.print("  ".join([*line, writer.text(words)]), markup=False)
+    if options.attention:
+        words = found[0][0][0]
+        looked = writer.weights(images[0], chosen[0], words)
+        pictures.attention(options.attention, images[0], [*words, "<end>"], looked)
+
+
+def chosen_languages(language: str | None, known: Sequence[str]) -> list[int]:
+    """Their places."""
+    if language is None:
+        return list(range(len(known)))
+    if language not in known:
+        expected = f"one of {', '.join(known)}" if any(known) else "none: the model knows the one of its captions"
+        raise ValueError(f"--language is {language!r}; expected {expected}")
+    return [known.index(language)]
+
+
+main = command(NAME, Config, train, also={"caption": (Caption, caption)})
 
 if __name__ == "__main__":
     main()

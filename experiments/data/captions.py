@@ -1,9 +1,9 @@
 """Images and what is written about them.
 
-| data       | images (train / valid / test) | size          | captions                                     | tokens  |
-|------------|-------------------------------|---------------|----------------------------------------------|---------|
-| `digits`   | 1,293 / 144 / 360             | 8 x 8 x 1     | the digit's name, in each of 6 languages     | letters |
-| `flickr` | 800 / 100 / 100               | 112 x 112 x 3 | five by people                               | words   |
+| data     | images (train / valid / test) | size          | captions                                 | tokens  |
+|----------|-------------------------------|---------------|------------------------------------------|---------|
+| `digits` | 1,293 / 144 / 360             | 8 x 8 x 1     | the digit's name, in each of 6 languages | letters |
+| `flickr` | 800 / 100 / 100               | 112 x 112 x 3 | five by people                           | words   |
 
 `digits` needs no download: the handwritten digits of scikit-learn (see digits.py), light on dark, and their names in English,
 German, French, Spanish, Italian and Dutch. The language is given with the image: `z e r o` in English, `n u l l` in German.
