@@ -166,7 +166,8 @@ class About(NamedTuple):
     def read(cls, run: Run) -> "About":
         stored = run.read(DATA)
         stored["vocabulary"] = Vocabulary(tuple(stored["vocabulary"]))
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
+        plain: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+        return cls(**plain)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Encoder(nn.Module):
             kernel = max(3, 2 * stride - 1)
             xs = nn.Conv(width, (kernel, kernel), (stride, stride), use_bias=False)(xs)
             xs = nn.relu(nn.GroupNorm(math.gcd(GROUPS, width))(xs))
-        xs = jnp.concatenate([xs, statistics(pictures, xs.shape[1:3])], -1)
+        xs = jnp.concatenate([xs, statistics(pictures, (xs.shape[1], xs.shape[2]))], -1)
         xs = xs.reshape(len(xs), -1, xs.shape[-1])
         xs = nn.Dropout(self.dropout, broadcast_dims=(1,), deterministic=not train)(xs)
         return nn.Dense(self.size)(xs)

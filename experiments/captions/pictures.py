@@ -13,10 +13,11 @@ from experiments.common.pictures import save
 
 def captioned(path: Path, images: Sequence[np.ndarray], texts: Sequence[str], *, columns: int = 4) -> None:
     """Images [height, width, channels] from 0 to 1 side by side, the text of each below it."""
-    figure, cells = _cells(len(images), columns, 2.4, 0.7)
+    figure, cells = _cells(len(images), columns, 1.9, 0.6)
     for axes, image, text in zip(cells, images, texts, strict=False):
         _show(axes, image)
-        axes.set_title("\n".join(textwrap.wrap(text, 34)) or "(nothing)", y=-0.04, va="top", fontsize=7)
+        below = "\n".join(textwrap.wrap(text, 32))
+        axes.text(0.5, -0.03, below, transform=axes.transAxes, ha="center", va="top", fontsize=7)
     save(figure, path)
 
 
