@@ -23,6 +23,16 @@ def bleu(
     return found
 
 
+def bleu_of_several(tokens: Sequence[Sequence[str]], right: Sequence[Sequence[Sequence[str]]]) -> dict[str, Any]:
+    """`tokenised`, of tokens as they are against several references each, as many as there are, and its signature."""
+    library = need("sacrebleu", "translation")
+    most = max(map(len, right))
+    streams = [[" ".join(each[i]) if i < len(each) else None for each in right] for i in range(most)]
+    metric = library.BLEU(tokenize="none", force=True)
+    score = metric.corpus_score([" ".join(one) for one in tokens], streams).score
+    return {"tokenised": score, "tokenised signature": str(metric.get_signature())}
+
+
 def exact(tokens: Sequence[Sequence[str]], right: Sequence[Sequence[str]]) -> float:
     """The share of translations that are right to the last token."""
     return sum(list(a) == list(b) for a, b in zip(tokens, right, strict=True)) / len(right)
