@@ -1,0 +1,1 @@
+"""What `experiments.music` alone needs: MIDI files, pictures of piano rolls."""
