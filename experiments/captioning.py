@@ -307,7 +307,7 @@ def train(run: Run, config: Config) -> None:
     best, fitted = supervised.train(
         run,
         config,
-        params=model.init(jax.random.key(config.seed)),
+        params=jax.jit(model.init)(jax.random.key(config.seed)),
         loss=model.loss,
         batches=bucketed(parts["train"], batch=config.batch or 1, shapes=shapes, seed=config.seed, by=by),
         batch_axes=axes,
@@ -388,7 +388,7 @@ def caption(options: Caption) -> None:
         raise ValueError("no image is given; expected the path of one at least")
     images = [read_image(path, about.shape[:2], about.shape[2]) for path in options.images]
     model = build(config, about)
-    writer = Writer(model, supervised.restore(run, model.init(jax.random.key(0))), about)
+    writer = Writer(model, supervised.restore(run, jax.jit(model.init)(jax.random.key(0))), about)
     rows = [(image, language) for image in range(len(images)) for language in chosen]
     width = max(options.beams or 0, config.beams)
     found = writer.write(

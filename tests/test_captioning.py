@@ -101,7 +101,7 @@ def made(**options):
     data = captions.first(captions.load("digits", languages=("en", "de")), 30)
     about = About.of(data, config)
     model = build(config, about)
-    return Writer(model, model.init(jax.random.key(0)), about), data
+    return Writer(model, jax.jit(model.init)(jax.random.key(0)), about), data
 
 
 def test_the_language_is_the_first_token_and_no_caption_holds_it():

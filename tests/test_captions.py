@@ -90,7 +90,7 @@ def test_languages_are_chosen():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data": "coco"}, r"data is 'coco'; expected one of digits, flickr8k, or pass folder= and captions="),
+        ({"data": "coco"}, r"data is 'coco'; expected one of digits, flickr, or pass folder= and captions="),
         ({"languages": ["en", "xx"]}, r"languages holds 'xx'; expected some of en, de, fr, es, it, nl, each once"),
         ({"languages": ["en", "en"]}, r"languages is \('en', 'en'\); expected some of"),
         ({"languages": []}, r"languages is \(\); expected some of"),
