@@ -19,7 +19,7 @@ MNIST by `--data mnist`, where `--task predict` is Moving MNIST (Srivastava et a
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import grain
 import jax
@@ -31,7 +31,7 @@ from experiments.clips.models import Labeller, Predictor, Reader, convolutional,
 from experiments.common import supervised
 from experiments.common.classification import most_frequent
 from experiments.common.command import command
-from experiments.common.options import Count
+from experiments.common.options import Count, Limit
 from experiments.common.pictures import confusion
 from experiments.common.recurrent import Cell, RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
@@ -67,7 +67,7 @@ class Config(RecurrentConfig, StepsConfig):
     """The digits that move."""
     canvas: Count | None = None
     """Height and width of a frame; by default three times those of the digits, for MNIST 64."""
-    frames: Count = 20
+    frames: Annotated[int, Limit("at least 2", lambda value: value >= 2)] = 20
     """Of a clip; to predict are those after the first ten, with --smoke after the first half."""
     directions: Literal["8", "4"] = "8"
     """--task label: ways a digit goes, with the diagonals or without."""
@@ -98,7 +98,7 @@ class Config(RecurrentConfig, StepsConfig):
     """Clips to validate on, and as many to test on."""
 
     SMOKE: ClassVar[dict[str, Any]] = {
-        "canvas": 12, "frames": 4, "batch": 4, "steps": 2, "every": 1, "held_out": 8, "channels": 2, "hidden": 3, "layers": 1,
+        "canvas": 10, "frames": 4, "batch": 4, "steps": 2, "every": 1, "held_out": 8, "channels": 2, "hidden": 3, "layers": 1,
     }  # fmt: skip
 
     def __post_init__(self) -> None:
