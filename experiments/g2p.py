@@ -58,7 +58,7 @@ class Config(TranslatorConfig, supervised.TrainingConfig):
     dropout: Rate = 0.2
     batch: Count = 256
     learning_rate: float = 0.003
-    epochs: Count = 12
+    epochs: Count = 10
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 12, "embedding": 8, "batch": 32, "epochs": 1}
 
@@ -90,7 +90,7 @@ def pronounced(translator: Translator, params: Any, entries: Sequence[Entry], *,
 
 def train(run: Run, config: Config) -> None:
     """Train on every pronunciation, pronounce the test part with the best checkpoint, write result.json and the picture."""
-    need("rapidfuzz.distance", "pronunciation")  # scores what is held out after the first pass
+    need("rapidfuzz.distance", "pronunciation")  # for the scores, which come only after the first pass
     found = pronunciations.load(config.dictionary, file=config.file, data_dir=config.data_dir)
     if config.smoke:
         found = thinned(found, 100)
@@ -99,7 +99,7 @@ def train(run: Run, config: Config) -> None:
     vocabularies = vocabulary(words), vocabulary(targets)
     translator = make_translator(config, vocabularies)
     parts = examples(words, targets, vocabularies)
-    shapes = 1 if config.smoke else 5
+    shapes = 1 if config.smoke else 4
     axes = batch_axes(parts[0])
 
     def loss(params: Any, batch: Any, key: jax.Array | None) -> Any:
