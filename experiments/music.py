@@ -27,8 +27,8 @@ from experiments.common.options import Count, Limit, Rate
 from experiments.common.recurrent import Cell, RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.data import piano_rolls
-from experiments.data.piano_rolls import KEYS, Rolls
 from experiments.rolls import midi, pictures
+from experiments.rolls.midi import KEYS
 from jrnn import losses
 from jrnn.data import batch_axes, bucketed
 
@@ -161,9 +161,10 @@ def compose(
 
 def train(run: Run, config: Config) -> None:
     """Train, score the test part with the best checkpoint, write result.json, the picture and a piece."""
-    corpus = piano_rolls.load(config.data, files=config.files, beats=config.beats, data_dir=config.data_dir)
+    where: dict[str, Any] = {"files": config.files, "beats": config.beats, "data_dir": config.data_dir}
+    corpus = piano_rolls.load(config.data, **where, most=40 if config.smoke else None)
     if config.smoke:
-        corpus = Rolls(corpus.name, corpus.train[:20], corpus.valid[:4], corpus.test[:4], corpus.beats)
+        corpus = corpus._replace(train=corpus.train[:20], valid=corpus.valid[:4], test=corpus.test[:4])
     parts = {
         "train": pieces(corpus.train, config.window),
         "valid": pieces(corpus.valid),

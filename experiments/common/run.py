@@ -53,6 +53,9 @@ class Trained:
     run: Path
     """Run directory of a trained model; its best checkpoint is used."""
 
+    def __post_init__(self) -> None:
+        check(self)
+
 
 C = TypeVar("C", bound=RunConfig)
 
