@@ -201,9 +201,10 @@ def test_bad_files(tmp_path):
     (tmp_path / "cut.mid").write_bytes((tmp_path / "cut.mid").read_bytes()[:60])
     with pytest.raises(ValueError, match=r"cut\.mid cannot be read as MIDI"):
         piano_rolls.load(files=tmp_path)
+    (tmp_path / "cut.mid").unlink()
     with pytest.raises(ValueError, match="beats is 0"):
         piano_rolls.load(files=tmp_path, beats=0)
     with pytest.raises(ValueError, match="expected None, or files="):
         piano_rolls.load("jsb", beats=0.5)
     with pytest.raises(FileExistsError, match="not overwritten"):
-        midi.write(tmp_path / "cut.mid", melody(0), 0.5)
+        midi.write(tmp_path / "one_frame.mid", melody(0), 0.5)
