@@ -9,8 +9,8 @@
 `bach` are the chorales in four parts that the package music21 ships, so it needs no download; reading them takes a minute. All
 settings of a work (BWV number) go into one part, by a checksum. `jsb`, Bach's chorales as Allan & Williams (2005) split them, and
 `nottingham`, folk tunes with chords, are the piano rolls of Boulanger-Lewandowski et al. (2012) in the files of Bai et al. (2018).
-They are read from `data_dir`, else from the folder that the environment variable JRNN_DATA names, else from the download cache, where
-they are fetched to on first use. Either folder is laid out as
+They are read from `data_dir`, else from the folder that the environment variable JRNN_DATA names, else from the download cache,
+where they are fetched to on first use. Either folder is laid out as
 
     polyphonic_mat/JSB_Chorales.mat
     polyphonic_mat/Nottingham.mat
