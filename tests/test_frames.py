@@ -1,6 +1,7 @@
 """Frames of moving digits: both tasks from end to end, what they leave, what is done with it, and the two models."""
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
 pytest.importorskip("sklearn", reason="the experiments extra is not installed")
 
-from PIL import Image
+from PIL import Image, ImageSequence
 
 import jrnn
 from experiments import frames
@@ -50,7 +51,7 @@ def opened(out):
     """The model of a run, its best parameters, and the clips that it was tested on."""
     run, config = open_finished(out, frames.NAME, Config)
     images = digits.load()
-    model = build(config, config.canvas, images.classes)
+    model: Any = build(config, config.canvas or 0, images.classes)
     test = config.draw(images.test)(np.random.default_rng(frames.TEST), config.held_out)
     return model, supervised.restore(run, model.init(jax.random.key(0))), test
 
@@ -72,6 +73,11 @@ def test_what_labelling_leaves_behind(labelling):
         assert (labelling / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def pictures_in(path):
+    with Image.open(path) as moving:
+        return sum(1 for _ in ImageSequence.Iterator(moving))
+
+
 def test_what_predicting_leaves_behind(predicting):
     found = result(predicting)
     model, params, test = opened(predicting)
@@ -81,8 +87,7 @@ def test_what_predicting_leaves_behind(predicting):
     assert set(found["floors"]) == {"last frame", "mean frame"}
     for picture in ("curves.png", "frames.png"):
         assert (predicting / picture).read_bytes().startswith(b"\x89PNG")
-    with Image.open(predicting / "frames.gif") as moving:
-        assert moving.n_frames == 4
+    assert pictures_in(predicting / "frames.gif") == 4
 
 
 def said(capsys, *arguments):
@@ -115,8 +120,7 @@ def test_a_trained_model_continues_other_clips_as_far_as_wanted(predicting, tmp_
     said(capsys, *options, "--seed", 1, "--out", tmp_path / "c.gif")
     written = [(tmp_path / name).read_bytes() for name in ("a.gif", "b.gif", "c.gif")]
     assert written[0] == written[1] != written[2]
-    with Image.open(tmp_path / "a.gif") as moving:
-        assert moving.n_frames == 5
+    assert pictures_in(tmp_path / "a.gif") == 5
     assert "nothing is overwritten: choose another" in fails(capsys, *options, "--out", tmp_path / "a.gif")
     assert (tmp_path / "a.gif").read_bytes() == written[0]
 

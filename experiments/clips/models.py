@@ -69,7 +69,7 @@ class Labeller:
         return LabellerParams(reader, self.layer.init(keys[1]), digit, direction)
 
     def apply(
-        self, params: LabellerParams, frames: jax.Array, *, key: jax.Array | None = None
+        self, params: LabellerParams, frames: Any, *, key: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """frames [time, *batch, height, width, 1] -> logits of digits and directions, [time, *batch, ...] each."""
         before = jnp.concatenate([frames[:1], frames[:-1]])
@@ -81,8 +81,8 @@ class Labeller:
     def loss(self, params: LabellerParams, clips: Clips, key: jax.Array | None = None) -> losses.Mean:
         """Nats a frame: those of its digit and those of its direction, where it has one."""
         digit, direction = self.apply(params, clips.frames, key=key)
-        came = clips.direction >= 0
-        totals = losses.cross_entropy(digit, clips.digit, None), losses.cross_entropy(direction, clips.direction, came)
+        truth, way = jnp.asarray(clips.digit), jnp.asarray(clips.direction)
+        totals = losses.cross_entropy(digit, truth, None), losses.cross_entropy(direction, way, way >= 0)
         return losses.Mean(total=totals[0].total + totals[1].total, weight=totals[0].weight)
 
 
