@@ -28,7 +28,7 @@ import jrnn
 from experiments.common import supervised
 from experiments.common.command import command
 from experiments.common.extras import need
-from experiments.common.options import Count, Limit, NotNegative, Rate
+from experiments.common.options import Count, Limit, NotNegative, Rate, check
 from experiments.common.recurrent import RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.data import abc_notation, tunes
@@ -96,6 +96,9 @@ class Write(Trained):
     out: Path | None = None
     """Write the tune here, and a MIDI file of the same name beside it; neither may exist. By default it is printed only."""
 
+    def __post_init__(self) -> None:
+        check(self)
+
 
 class Example(NamedTuple):
     """A tune as integers: after each token the next."""
@@ -161,7 +164,10 @@ class Composer:
         """`count` tunes that begin so, each of at most `length` characters; what does not end is cut at its last bar line."""
         before = tunes.encode(beginning, self._characters)[:-1]
         if length <= len(beginning):
-            raise ValueError(f"length is {length}; expected more than the {len(beginning)} characters of the beginning")
+            raise ValueError(
+                f"the greatest length is {length}; expected more than the {len(beginning)} characters of {beginning!r}, "
+                f"with which the tune has to begin: raise --length"
+            )
         given = jnp.tile(before[:, None], (1, count))
         state = self._model.initial_state(self._params, (count,))
         if len(before) > 1:

@@ -268,8 +268,9 @@ def _length(text: str) -> Fraction:
 
 
 def _written(length: Fraction) -> str:
-    over = "" if length.denominator == 1 else "/" if length.denominator == 2 else f"/{length.denominator}"
-    return f"{'' if length.numerator == 1 else length.numerator}{over}"
+    if length.denominator == 1:
+        return "" if length == 1 else str(length)
+    return "/" if length == Fraction(1, 2) else str(length) if length.numerator > 1 else f"/{length.denominator}"
 
 
 def _unit_of(text: str) -> str:

@@ -34,6 +34,7 @@ def roll(path: Path, score: Any, *, title: str) -> None:
             axes.barh(pitch, max(length - 0.06, 0.05), left=start - left, height=0.8, color="tab:blue")
         shown = [pitch for pitch in range(low, high + 1) if pitch % 12 in (0, 2, 4, 5, 7, 9, 11)]
         axes.set_yticks(shown, [f"{NAMES[pitch % 12]}{pitch // 12 - 1}" for pitch in shown], fontsize=6)
+        axes.set_xticks(range(0, ROWS + 1, 4), [str(left + place) for place in range(0, ROWS + 1, 4)])
         axes.set(xlim=(0, ROWS), ylim=(low - 0.5, high + 0.5))
         axes.grid(axis="y", color="0.93")
         axes.set_axisbelow(True)
