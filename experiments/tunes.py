@@ -1,0 +1,357 @@
+"""Folk tunes: a character language model that writes tunes in ABC notation, which music21 turns into MIDI.
+
+    python -m experiments.tunes
+
+learns from tunes that the package music21 ships (needs no download), writes a hundred of its own, and counts how many can be read,
+how many of their bars are as long as the metre says, and how many are copied. `tunes.abc`, `tune-1.mid` and so on and `roll.png`
+in the run directory are of these. The Nottingham Music Database, and tunes of yours:
+
+    python -m experiments.tunes --data nottingham
+    python -m experiments.tunes --files jigs.abc FOLDER
+
+What was trained writes a tune in the metre and key that are asked for:
+
+    python -m experiments.tunes write --run DIR --seed 3 --metre 6/8 --key D --out tune.abc
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jrnn
+from experiments.common import supervised
+from experiments.common.command import command
+from experiments.common.extras import need
+from experiments.common.options import Count, Limit, NotNegative, Rate, check
+from experiments.common.recurrent import RecurrentConfig
+from experiments.common.run import Run, Trained, console, open_finished
+from experiments.data import abc_notation, tunes
+from experiments.data.abc_notation import Tune
+from experiments.data.ngram import kneser_ney_probabilities, ngram_probabilities
+from experiments.melodies import pictures, scores
+from jrnn import losses
+from jrnn.data import Batch, batch_axes, bucketed
+from jrnn.decode import generate
+from jrnn.models import LanguageModel
+
+NAME = "tunes"
+VOCABULARY = "vocabulary.json"
+ORDER = 5  # of the n-gram floors
+PARSED = 0.9  # the share of written tunes that should parse
+Nucleus = Annotated[float, Limit("a probability in (0, 1]", lambda value: 0 < value <= 1)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(RecurrentConfig, supervised.TrainingConfig):
+    """Train a model that writes tunes."""
+
+    data: tunes.Data = "music21"
+    """O'Neill's, Ryan's and Aird's books, which music21 ships, or the Nottingham Music Database."""
+    files: tuple[Path, ...] = ()
+    """ABC files, and folders of them, in place of --data."""
+    longest: Count = 600
+    """Tunes of more characters are left out; what is written is cut there."""
+    layers: Count = 2
+    hidden: Count = 256
+    embedding: Count = 64
+    """Size of the vector that stands for a character."""
+    dropout: Rate = 0.3
+    """Share of features dropped before, between and after the layers, the same at every step of a tune."""
+    temperature: NotNegative = 0.8
+    """Of the tunes that are written: below 1 the likely becomes likelier; 0 always writes the most likely character."""
+    top_p: Nucleus = 0.95
+    """They are written only from the smallest set of most likely characters whose probability reaches p."""
+    written: Count = 100
+    """How many to write after training."""
+    epochs: Count = 20
+    learning_rate: float = 0.004
+
+    SMOKE: ClassVar[dict[str, Any]] = {
+        "hidden": 8, "embedding": 8, "layers": 1, "epochs": 1, "written": 4, "longest": 200,
+    }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Write(Trained):
+    """Write a tune with a trained model."""
+
+    metre: str | None = None
+    """Such as 6/8; by default the model chooses."""
+    key: str | None = None
+    """Such as D, Em or Amix; by default the model chooses."""
+    seed: int = 0
+    """Of the draw: another seed is another tune."""
+    length: Count | None = None
+    """Write at most so many characters; by default as many as the longest tune in training may have."""
+    temperature: NotNegative = 0.8
+    """Below 1 the likely becomes likelier; 0 always writes the most likely character."""
+    top_p: Nucleus = 0.95
+    """Write only from the smallest set of most likely characters whose probability reaches p."""
+    out: Path | None = None
+    """Write the tune here, and a MIDI file of the same name beside it; neither may exist. By default it is printed only."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class Example(NamedTuple):
+    """A tune as integers: after each token the next."""
+
+    inputs: np.ndarray  # int32 [time], from the start token on
+    targets: np.ndarray  # int32 [time], to the end token
+
+
+class Written(NamedTuple):
+    """What the model wrote."""
+
+    document: str
+    ended: bool  # by its end token, and not cut off
+
+
+def build(config: Config, characters: str) -> LanguageModel:
+    """Embedding, recurrent layers with variational dropout around each (Gal & Ghahramani 2016), output."""
+    stack = config.make_stack(config.embedding, dropout_before=True, variational=True)
+    return LanguageModel(len(characters) + tunes.END + 1, jrnn.Layered(stack))
+
+
+def make_example(tune: Tune, characters: str) -> Example:
+    tokens = tunes.encode(tune.document, characters)
+    return Example(tokens[:-1], tokens[1:])
+
+
+def make_loss(model: LanguageModel) -> Any:
+    """Nats per character; the end token counts as one."""
+
+    def loss(params: Any, batch: Batch, key: jax.Array | None) -> losses.Mean:
+        real = jnp.arange(len(batch.data.inputs))[:, None] < batch.lengths
+        _, logits = model.apply(params, batch.data.inputs, lengths=batch.lengths, key=key)
+        return losses.cross_entropy(logits, batch.data.targets, real)
+
+    return loss
+
+
+def ngram_floors(train: Sequence[Tune], held_out: Sequence[Tune], characters: str) -> dict[str, float]:
+    """Nats per character of n-gram models, which like the network know where a tune begins, and have to say where it ends."""
+
+    def stream(part: Sequence[Tune]) -> np.ndarray:
+        before = np.full(ORDER - 2, tunes.START, np.int32)
+        return np.concatenate([row for tune in part for row in (before, tunes.encode(tune.document, characters))])
+
+    seen, text = stream(train), stream(held_out)
+    counted = text[ORDER - 1 :] != tunes.START
+    found = {}
+    for name, model in (("Witten-Bell", ngram_probabilities), ("Kneser-Ney", kneser_ney_probabilities)):
+        probabilities = model(seen, text, len(characters) + tunes.END + 1, ORDER)
+        found[f"{name} {ORDER}-gram"] = float(-np.log(probabilities[counted]).mean())
+    return found
+
+
+class Composer:
+    """Writes tunes."""
+
+    def __init__(self, model: LanguageModel, params: Any, characters: str):
+        self._model, self._params, self._characters = model, params, characters
+
+    def write(
+        self, beginning: str, *, count: int, length: int, key: jax.Array, temperature: float, top_p: float
+    ) -> list[Written]:
+        """`count` tunes that begin so, each of at most `length` characters; what does not end is cut at its last bar line."""
+        before = tunes.encode(beginning, self._characters)[:-1]
+        if length <= len(beginning):
+            raise ValueError(
+                f"the greatest length is {length}; expected more than the {len(beginning)} characters of {beginning!r}, "
+                f"with which the tune has to begin: raise --length"
+            )
+        given = jnp.tile(before[:, None], (1, count))
+        state = self._model.initial_state(self._params, (count,))
+        if len(before) > 1:
+            state, _ = self._model.apply(self._params, given[:-1], state)
+        found = generate(
+            functools.partial(self._model.step, self._params),
+            state,
+            given[-1],
+            key,
+            length=length - len(beginning),
+            end=tunes.END,
+            forbidden=[tunes.START],
+            temperature=temperature,
+            top_p=top_p,
+        )
+        texts = [beginning + tunes.decode(tokens, self._characters) for tokens in np.asarray(found.tokens).T]
+        return [Written(text if end else cut(text), bool(end)) for text, end in zip(texts, found.ended, strict=True)]
+
+
+def cut(document: str) -> str:
+    """Without what follows the last bar line, where there is one after the header."""
+    body = document.find("\nL:") + 1
+    last = max(document.rfind("|", body), document.rfind("|]", body) + 1)
+    return f"{document[: last + 1]}\n" if body and last > body else document
+
+
+def train(run: Run, config: Config) -> None:
+    """Train, write tunes with the best checkpoint, write result.json, the tunes and the picture."""
+    need("music21", "music")
+    corpus = tunes.load(config.data, files=config.files, longest=config.longest, data_dir=config.data_dir)
+    if config.smoke:
+        corpus = tunes.first(corpus, 64)
+    characters = corpus.characters
+    model = build(config, characters)
+    parts = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
+    examples = {part: [make_example(tune, characters) for tune in found] for part, found in parts.items()}
+    floors = {
+        f"{name}, {part}": nats
+        for part in ("valid", "test")
+        for name, nats in ngram_floors(corpus.train, parts[part], characters).items()
+    }
+    best_floor = {part: min(nats for name, nats in floors.items() if name.endswith(part)) for part in ("valid", "test")}
+    loss, axes = make_loss(model), batch_axes(examples["train"][0])
+    shapes = 1 if config.smoke else 4
+    evaluate = {
+        part: supervised.mean_loss(loss, list(bucketed(examples[part], batch=64, shapes=shapes)), batch_axes=axes)
+        for part in ("valid", "test")
+    }
+    run.start({VOCABULARY: {"characters": characters, "headers": headers(corpus.train)}})
+    sizes = " / ".join(f"{len(found):,}" for found in parts.values())
+    console.print(
+        f"{corpus.name}: {sizes} tunes (train / valid / test), {corpus.unread} that cannot be read left out; "
+        f"{sum(len(one.inputs) for one in examples['train']):,} characters to train on, {len(characters)} different\n"
+        f"{config.cell}, {config.layers} x {config.hidden}; {ORDER}-gram model: {best_floor['valid']:.4f} nats per character"
+    )
+    best, fitted = supervised.train(
+        run,
+        config,
+        params=model.init(jax.random.key(config.seed)),
+        loss=loss,
+        batches=bucketed(examples["train"], batch=config.batch, shapes=shapes, seed=config.seed),
+        batch_axes=axes,
+        evaluate=evaluate["valid"],
+        unit="nats per character",
+        floors={f"{ORDER}-gram": best_floor["valid"]},
+        counted=(config.batch, "tunes"),
+    )
+    nats = {part: evaluate[part](best) for part in evaluate}
+    written = Composer(model, best, characters).write(
+        "",
+        count=config.written,
+        length=config.longest,
+        key=jax.random.key(config.seed),
+        temperature=config.temperature,
+        top_p=config.top_p,
+    )
+    known = [tune.document for tune in corpus.train]
+    own = scores.score([one.document for one in written], [one.ended for one in written], known)
+    real = [tune.document for tune in corpus.test[: config.written]]
+    theirs = scores.score(real, [True] * len(real), known)
+    keep(run.directory, [one.document for one in written])
+    said = [
+        f"{part}: {nats[part]:.4f} nats per character; {ORDER}-gram model {best_floor[part]:.4f}: "
+        f"{'below' if nats[part] < best_floor[part] else 'NOT below'} the floor"
+        for part in nats
+    ]
+    goal = "" if config.smoke else f"; target {PARSED:.0%} {'reached' if own.parsed >= PARSED else 'NOT reached'}"
+    said += [described(f"{own.tunes} written", own) + goal, described(f"{theirs.tunes} of the test part", theirs)]
+    metrics = {"nats_per_character": nats, "written": own._asdict(), "test_tunes": theirs._asdict()}
+    supervised.finish(run, fitted, "\n".join(said), metrics=metrics, floors=floors)
+
+
+def headers(train: Sequence[Tune]) -> list[tuple[str, str, int]]:
+    """Metres and keys that come together, and how often, the most frequent first."""
+    counts: dict[tuple[str, str], int] = {}
+    for tune in train:
+        counts[tune.metre, tune.key] = counts.get((tune.metre, tune.key), 0) + 1
+    return [(*pair, counts[pair]) for pair in sorted(counts, key=lambda pair: (-counts[pair], pair))]
+
+
+def described(name: str, found: scores.Scores) -> str:
+    return (
+        f"{name}: {found.parsed:.0%} parse, {found.bars:.1%} of {found.inner_bars:,} inner bars are of the right length, "
+        f"{found.copied:.0%} are copied, {found.ended:.0%} end by themselves"
+    )
+
+
+def keep(directory: Path, documents: Sequence[str], most: int = 5) -> None:
+    """tunes.abc, of the first that can be read MIDI files, and the picture of one."""
+    named = [abc_notation.as_file(one, number=n, title=f"Tune {n}") for n, one in enumerate(documents, 1)]
+    (directory / "tunes.abc").write_text("\n".join(named), encoding="utf-8")
+    kept = 0
+    for number, document in enumerate(documents, 1):
+        score = scores.parse(document) if kept < most else None
+        if score is None:
+            continue
+        scores.write_midi(directory / f"tune-{number}.mid", score)
+        if not kept:
+            pictures.roll(directory / "roll.png", score, title=f"tune {number} of tunes.abc")
+        kept += 1
+    if not kept:
+        console.print("no tune that was written can be read: no MIDI file and no roll.png", style="dim")
+
+
+def write(options: Write) -> None:
+    """Print a tune, and write it with its MIDI file."""
+    need("music21", "music")
+    run, config = open_finished(options.run, NAME, Config)
+    stored = run.read(VOCABULARY)
+    midi = None if options.out is None else options.out.with_suffix(".mid")
+    for path in (options.out, midi):
+        if path is not None and path.exists():
+            raise ValueError(f"--out: {path} exists, and nothing is overwritten: choose another name")
+    if options.out is not None and options.out == midi:
+        raise ValueError(
+            f"--out is {options.out}; expected an ABC file, such as tune.abc: the MIDI file is written beside it"
+        )
+    beginning = asked(stored["headers"], options.metre, options.key, options.seed)
+    model = build(config, stored["characters"])
+    params = supervised.restore(run, model.init(jax.random.key(0)))
+    (written,) = Composer(model, params, stored["characters"]).write(
+        beginning,
+        count=1,
+        length=options.length or config.longest,
+        key=jax.random.key(options.seed),
+        temperature=options.temperature,
+        top_p=options.top_p,
+    )
+    text = abc_notation.as_file(written.document, title=f"Tune of seed {options.seed}")
+    print(text, end="")
+    if not written.ended:
+        console.print(f"not ended after {options.length or config.longest} characters: cut", style="dim")
+    score = scores.parse(written.document)
+    if options.out is None or midi is None:
+        return
+    options.out.write_text(text, encoding="utf-8")
+    if score is None:
+        console.print(f"it cannot be read as a tune, so {midi} is not written: try another seed", style="dim")
+    else:
+        scores.write_midi(midi, score)
+
+
+def asked(known: Sequence[Sequence[Any]], metre: str | None, key: str | None, seed: int) -> str:
+    """The beginning of a tune in this metre and key, of those in `known` (metre, key, how many tunes).
+
+    Where the key alone is given its metre is drawn as the training tunes in that key have it.
+    """
+    metres = list(dict.fromkeys(one for one, _, _ in known))
+    keys = list(dict.fromkeys(one for _, one, _ in known))
+    for name, value, choices in (("--metre", metre, metres), ("--key", key, keys)):
+        if value is not None and value not in choices:
+            raise ValueError(
+                f"{name} is {value!r}, which the training tunes do not have; they have {', '.join(choices)}"
+            )
+    if key is None:
+        return "" if metre is None else f"M:{metre}\nK:"
+    if metre is None:
+        own = [(one, count) for one, other, count in known if other == key]
+        shares = np.array([count for _, count in own]) / sum(count for _, count in own)
+        metre = own[np.random.default_rng(seed).choice(len(own), p=shares)][0]
+    return f"M:{metre}\nK:{key}\n"
+
+
+main = command(NAME, Config, train, also={"write": (Write, write)})
+
+if __name__ == "__main__":
+    main()
