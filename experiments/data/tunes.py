@@ -2,7 +2,7 @@
 
 | data         | tunes (train / valid / test) | what                                                                           |
 |--------------|------------------------------|--------------------------------------------------------------------------------|
-| `music21`    | 3,326 / 420 / 408            | Irish, Scottish, American: O'Neill's (1850), Ryan's Mammoth and Aird's books    |
+| `music21`    | 3,325 / 420 / 408            | Irish, Scottish, American: O'Neill's (1850), Ryan's Mammoth and Aird's books    |
 | `nottingham` | 804 / 107 / 103              | British and American: the Nottingham Music Database, as Jukedeck cleaned it     |
 
 `music21` needs no download: the package of that name ships the books' ABC files, which are read as text. `nottingham` is read from
