@@ -126,9 +126,11 @@ def train(run: Run, config: Config) -> None:
         unit="nats per phoneme",
         valid_unit="% of words wrong, the likeliest phoneme at each step",
     )
-    scores = pronunciations.score(pronounced(translator, best, found.test, beams=config.beams), found.test)
+    said = pronounced(translator, best, found.test, beams=config.beams)
+    scores = pronunciations.score(said, found.test)
     rates = {name: 100 * rate for name, rate in scores._asdict().items()}
-    drawn = list(translator.looked(best, middling([entry.word for entry in found.test]), beams=config.beams))
+    shown = middling([entry.word for entry in found.test])
+    drawn = list(translator.looked(best, [found.test[i].word for i in shown], [said[i] for i in shown]))
     if drawn:
         pictures.attention(run.directory / "attention.png", drawn)
     reached = "reached" if rates["word_error_rate"] <= TARGET else "NOT reached"
@@ -152,14 +154,13 @@ def pronounce(options: Pronounce) -> None:
     translator = make_translator(config, (letters, phonemes))
     params = supervised.restore(run, translator.model.init(jax.random.key(0)))
     width = max(options.beams or 0, config.beams)
-    for word, found in zip(
-        words, translator.translate(params, words, beams=width, best=options.beams or 1), strict=True
-    ):
-        for spoken, score in found:
+    found = translator.translate(params, words, beams=width, best=options.beams or 1)
+    for word, hypotheses in zip(words, found, strict=True):
+        for spoken, score in hypotheses:
             said = " ".join(spoken)
             console.print(f"{word}  {score:7.3f}  {said}" if options.beams else f"{word}  {said}", markup=False)
     if options.attention:
-        drawn = list(translator.looked(params, words, beams=config.beams))
+        drawn = list(translator.looked(params, words, [hypotheses[0][0] for hypotheses in found]))
         if not drawn:
             raise ValueError(f"--attention {options.attention}: {options.run} was trained with --attention none")
         pictures.attention(options.attention, drawn)

@@ -167,7 +167,8 @@ def train(run: Run, config: Config) -> None:
         f"test: {result['exact']:.2f} % exactly right, BLEU {result['tokenised']:.2f} tokenised in lower case, "
         f"{result['default']:.2f} as sacrebleu has it{beside}"
     )
-    drawn = list(translator.looked(best, middling(corpus.test.sources), beams=config.beams))
+    shown = middling(corpus.test.sources)
+    drawn = list(translator.looked(best, [corpus.test.sources[i] for i in shown], [found[i] for i in shown]))
     if drawn:
         pictures.attention(run.directory / "attention.png", drawn)
     supervised.finish(run, fitted, text, metrics={"test": result}, floors={})
@@ -195,7 +196,7 @@ def translate(options: Translate) -> None:
         if options.tree and sentence is sources[0]:
             trees.draw(options.tree, found)
     if options.attention:
-        drawn = list(translator.looked(params, sources, beams=config.beams))
+        drawn = list(translator.looked(params, sources, [one[0][0] if one else [] for one in translations]))
         if not drawn:
             raise ValueError(f"--attention {options.attention}: {options.run} was trained with --attention none")
         pictures.attention(options.attention, drawn)

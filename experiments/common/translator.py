@@ -128,11 +128,11 @@ class Translator:
         return [found[place] for place in range(len(sources))]
 
     def looked(
-        self, params: Any, sources: Sequence[Sequence[str]], *, beams: int
+        self, params: Any, sources: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]
     ) -> Iterator[tuple[list[str], list[str], np.ndarray]]:
-        """(source, target, weights [target, source]) of each, where the model attends."""
-        for source, one in zip(sources, self.translate(params, sources, beams=beams), strict=True):
-            target = [*(one[0][0] if one else []), "<end>"]
+        """(source, target with its end, weights [target, source]) of each, where the model attends."""
+        for source, written in zip(sources, targets, strict=True):
+            target = [*written, "<end>"]
             encoded = self.vocabularies[0].encode(source), self.vocabularies[1].encode(target)
             weights = self.weights(params, *encoded)
             if weights is not None:
@@ -168,7 +168,7 @@ class Translator:
         return words[: -1 if tokens[-1] == END else None]
 
 
-def middling(sources: Sequence[Sequence[str]], count: int = 4) -> list[Sequence[str]]:
-    """Some of middling length, for a picture."""
+def middling(sources: Sequence[Sequence[str]], count: int = 4) -> list[int]:
+    """The places of some of middling length and more, for a picture."""
     lengths = sorted(range(len(sources)), key=lambda place: len(sources[place]))
-    return [sources[place] for place in lengths[len(lengths) // 2 :: max(len(lengths) // 10, 1)][:count]]
+    return lengths[len(lengths) // 2 :: max(len(lengths) // 10, 1)][:count]
