@@ -166,7 +166,7 @@ def train(run: Run, config: Config) -> None:
     weights = {config.model or config.cell or "": parameters(model)}
     if config.model == "lstm":
         like = build(dataclasses.replace(config, model="convlstm"), model.canvas, images.classes)
-        weights["the convlstm beside it"] = parameters(like)
+        weights["convlstm"] = parameters(like)
     run.start()
     console.print(
         f"{images.name}, frames of {model.canvas} x {model.canvas}; floors: "
