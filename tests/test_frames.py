@@ -60,7 +60,7 @@ def test_what_labelling_leaves_behind(labelling):
     found = result(labelling)
     model, params, test = opened(labelling)
     assert [record["step"] for record in found["metrics"]["records"]] == [1, 2]
-    assert found["metrics"]["parameters"] == parameters(model)
+    assert found["metrics"]["parameters"] == {"gru": parameters(model)}
     right = [
         logits.argmax(-1) == np.asarray(truth)
         for logits, truth in zip(jax.jit(model.apply)(params, test.frames), test[1:])
