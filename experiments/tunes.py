@@ -16,7 +16,7 @@ What was trained writes a tune in the metre and key that are asked for:
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -57,11 +57,10 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     """ABC files, and folders of them, in place of --data."""
     longest: Count = 600
     """Tunes of more characters are left out; what is written is cut there."""
-    layers: Count = 2
     hidden: Count = 256
     embedding: Count = 64
     """Size of the vector that stands for a character."""
-    dropout: Rate = 0.3
+    dropout: Rate = 0.2
     """Share of features dropped before, between and after the layers, the same at every step of a tune."""
     temperature: NotNegative = 0.8
     """Of the tunes that are written: below 1 the likely becomes likelier; 0 always writes the most likely character."""
@@ -73,13 +72,13 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     learning_rate: float = 0.004
 
     SMOKE: ClassVar[dict[str, Any]] = {
-        "hidden": 8, "embedding": 8, "layers": 1, "epochs": 1, "written": 4, "longest": 200,
+        "hidden": 8, "embedding": 8, "epochs": 1, "written": 4, "longest": 200,
     }  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Write(Trained):
-    """Write a tune with a trained model."""
+    """Write tunes with a trained model."""
 
     metre: str | None = None
     """Such as 6/8; by default the model chooses."""
@@ -87,6 +86,8 @@ class Write(Trained):
     """Such as D, Em or Amix; by default the model chooses."""
     seed: int = 0
     """Of the draw: another seed is another tune."""
+    count: Count = 1
+    """How many to write."""
     length: Count | None = None
     """Write at most so many characters; by default as many as the longest tune in training may have."""
     temperature: NotNegative = 0.8
@@ -94,7 +95,8 @@ class Write(Trained):
     top_p: Nucleus = 0.95
     """Write only from the smallest set of most likely characters whose probability reaches p."""
     out: Path | None = None
-    """Write the tune here, and a MIDI file of the same name beside it; neither may exist. By default it is printed only."""
+    """Write the tunes here, and each as a MIDI file beside it: tune.mid, of several tune-1.mid and so on. None may exist. By
+    default they are printed only."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -236,6 +238,7 @@ def train(run: Run, config: Config) -> None:
         counted=(config.batch, "tunes"),
     )
     nats = {part: evaluate[part](best) for part in evaluate}
+    bits = {part: losses.bits(value) for part, value in nats.items()}
     written = Composer(model, best, characters).write(
         "",
         count=config.written,
@@ -250,13 +253,18 @@ def train(run: Run, config: Config) -> None:
     theirs = scores.score(real, [True] * len(real), known)
     keep(run.directory, [one.document for one in written])
     said = [
-        f"{part}: {nats[part]:.4f} nats per character; {ORDER}-gram model {best_floor[part]:.4f}: "
+        f"{part}: {nats[part]:.4f} nats ({bits[part]:.4f} bits) per character; {ORDER}-gram model {best_floor[part]:.4f}: "
         f"{'below' if nats[part] < best_floor[part] else 'NOT below'} the floor"
         for part in nats
     ]
     goal = "" if config.smoke else f"; target {PARSED:.0%} {'reached' if own.parsed >= PARSED else 'NOT reached'}"
     said += [described(f"{own.tunes} written", own) + goal, described(f"{theirs.tunes} of the test part", theirs)]
-    metrics = {"nats_per_character": nats, "written": own._asdict(), "test_tunes": theirs._asdict()}
+    metrics = {
+        "nats_per_character": nats,
+        "bits_per_character": bits,
+        "written": own._asdict(),
+        "test_tunes": theirs._asdict(),
+    }
     supervised.finish(run, fitted, "\n".join(said), metrics=metrics, floors=floors)
 
 
@@ -293,41 +301,59 @@ def keep(directory: Path, documents: Sequence[str], most: int = 5) -> None:
 
 
 def write(options: Write) -> None:
-    """Print a tune, and write it with its MIDI file."""
+    """Print tunes, and write them with their MIDI files."""
     need("music21", "music")
     run, config = open_finished(options.run, NAME, Config)
     stored = run.read(VOCABULARY)
-    midi = None if options.out is None else options.out.with_suffix(".mid")
-    for path in (options.out, midi):
-        if path is not None and path.exists():
-            raise ValueError(f"--out: {path} exists, and nothing is overwritten: choose another name")
-    if options.out is not None and options.out == midi:
-        raise ValueError(
-            f"--out is {options.out}; expected an ABC file, such as tune.abc: the MIDI file is written beside it"
-        )
+    midi = [] if options.out is None else midi_files(options.out, options.count)
     beginning = asked(stored["headers"], options.metre, options.key, options.seed)
     model = build(config, stored["characters"])
     params = supervised.restore(run, model.init(jax.random.key(0)))
-    (written,) = Composer(model, params, stored["characters"]).write(
+    length = options.length or config.longest
+    written = Composer(model, params, stored["characters"]).write(
         beginning,
-        count=1,
-        length=options.length or config.longest,
+        count=options.count,
+        length=length,
         key=jax.random.key(options.seed),
         temperature=options.temperature,
         top_p=options.top_p,
     )
-    text = abc_notation.as_file(written.document, title=f"Tune of seed {options.seed}")
+    title = f"Tune of seed {options.seed}"
+    text = "\n".join(
+        abc_notation.as_file(one.document, number=n, title=title if options.count == 1 else f"{title}, number {n}")
+        for n, one in enumerate(written, 1)
+    )
     print(text, end="")
-    if not written.ended:
-        console.print(f"not ended after {options.length or config.longest} characters: cut", style="dim")
-    score = scores.parse(written.document)
-    if options.out is None or midi is None:
+    for number, one in enumerate(written, 1):
+        if not one.ended:
+            console.print(f"tune {number} did not end within {length} characters: cut", style="dim")
+    if options.out is None:
         return
-    options.out.write_text(text, encoding="utf-8")
-    if score is None:
-        console.print(f"it cannot be read as a tune, so {midi} is not written: try another seed", style="dim")
-    else:
-        scores.write_midi(midi, score)
+    with options.out.open("x", encoding="utf-8") as file:
+        file.write(text)
+    for number, (path, one) in enumerate(zip(midi, written, strict=True), 1):
+        score = scores.parse(one.document)
+        if score is None:
+            console.print(
+                f"tune {number} cannot be read, so {path} is not written: try another --seed, or a lower --temperature",
+                style="dim",
+            )
+        else:
+            scores.write_midi(path, score)
+
+
+def midi_files(out: Path, count: int) -> list[Path]:
+    """Beside `out`, one for each tune; ValueError where one, or `out` itself, cannot be new."""
+    if out.suffix == ".mid":
+        raise ValueError(f"--out is {out}; expected an ABC file, such as tune.abc: MIDI files are written beside it")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out is {out}, but {out.parent} is not a folder: make it, or choose another")
+    names = [f"{out.stem}.mid"] if count == 1 else [f"{out.stem}-{number}.mid" for number in range(1, count + 1)]
+    found = [out.with_name(name) for name in names]
+    for path in (out, *found):
+        if path.exists():
+            raise ValueError(f"--out: {path} exists, and nothing is overwritten: choose another name")
+    return found
 
 
 def asked(known: Sequence[Sequence[Any]], metre: str | None, key: str | None, seed: int) -> str:
@@ -335,6 +361,8 @@ def asked(known: Sequence[Sequence[Any]], metre: str | None, key: str | None, se
 
     Where the key alone is given its metre is drawn as the training tunes in that key have it.
     """
+    metre = metre and usual(abc_notation.metre_of, metre)
+    key = key and usual(abc_notation.key_of, key)
     metres = list(dict.fromkeys(one for one, _, _ in known))
     keys = list(dict.fromkeys(one for _, one, _ in known))
     for name, value, choices in (("--metre", metre, metres), ("--key", key, keys)):
@@ -349,6 +377,14 @@ def asked(known: Sequence[Sequence[Any]], metre: str | None, key: str | None, se
         shares = np.array([count for _, count in own]) / sum(count for _, count in own)
         metre = own[np.random.default_rng(seed).choice(len(own), p=shares)][0]
     return f"M:{metre}\nK:{key}\n"
+
+
+def usual(normalise: Callable[[str], str], text: str) -> str:
+    """`text` as it is written in training, where it can be read."""
+    try:
+        return normalise(text)
+    except ValueError:
+        return text
 
 
 main = command(NAME, Config, train, also={"write": (Write, write)})

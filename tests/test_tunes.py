@@ -1,6 +1,7 @@
 """Tunes in ABC notation: reading, bars, a run from end to end, what it leaves and what it writes afterwards."""
 
 import json
+import math
 from fractions import Fraction
 
 import jax
@@ -175,7 +176,7 @@ def test_it_writes_what_is_asked_for_and_stops(finished, tmp_path, capsys):
     assert "K:D\n" in text
     assert text.startswith(out.read_text())
     assert len(out.read_text()) <= 80 + len("X:1\nT:Tune of seed 3\n") + 1
-    assert said(capsys, *options) == text.partition("it cannot be read")[0]
+    assert said(capsys, *options) == text.partition("tune 1 cannot be read")[0]
     err = fails(capsys, *options, "--out", out)
     assert "tune.abc exists, and nothing is overwritten: choose another name" in err
     (tmp_path / "other.mid").write_text("")
@@ -298,3 +299,45 @@ def test_the_loss_and_the_floor_count_every_character_and_the_end(finished):
     assert [len(one) for one in each] == [len(t.document) + 1 for t in some]
     floors = experiment.ngram_floors(corpus.train, some, characters)
     assert floors["Witten-Bell 5-gram"] == pytest.approx(np.concatenate(each).mean())
+
+
+def test_bits_are_nats_in_another_unit(finished):
+    metrics = json.loads((finished / "run" / "result.json").read_text())["metrics"]
+    for part in ("valid", "test"):
+        assert metrics["bits_per_character"][part] * math.log(2) == pytest.approx(metrics["nats_per_character"][part])
+
+
+def test_several_tunes(finished, tmp_path, capsys, monkeypatch):
+    options = ["write", "--run", str(finished / "run"), "--seed", "3", "--count", "3", "--length", "60", "--out"]
+    made = []
+    monkeypatch.setattr(experiment.scores, "parse", lambda document: document)
+    monkeypatch.setattr(experiment.scores, "write_midi", lambda path, score: made.append((path.name, score)))
+    experiment.main([*options, str(tmp_path / "some.abc")])
+    text = (tmp_path / "some.abc").read_text()
+    assert capsys.readouterr().out.startswith(text)
+    assert [line for line in text.splitlines() if line.startswith(("X:", "T:"))] == [
+        part for n in (1, 2, 3) for part in (f"X:{n}", f"T:Tune of seed 3, number {n}")
+    ]
+    assert [name for name, _ in made] == ["some-1.mid", "some-2.mid", "some-3.mid"]
+    assert len({document for _, document in made}) == 3
+    assert all(len(document) <= 60 for _, document in made)
+
+
+def test_no_file_is_overwritten(finished, tmp_path, capsys):
+    (tmp_path / "tune-2.mid").write_text("kept")
+    with pytest.raises(SystemExit) as caught:
+        experiment.main(["write", "--run", str(finished / "run"), "--count", "2", "--out", str(tmp_path / "tune.abc")])
+    assert caught.value.code == 2
+    assert "tune-2.mid exists, and nothing is overwritten: choose another name" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("tune-2.mid", "kept")]
+    with pytest.raises(ValueError, match="none is not a folder: make it, or choose another"):
+        experiment.midi_files(tmp_path / "none" / "tune.abc", 1)
+    assert experiment.midi_files(tmp_path / "new.abc", 1) == [tmp_path / "new.mid"]
+
+
+def test_metres_and_keys_as_people_write_them():
+    known = [["4/4", "Em", 2], ["6/8", "D", 1]]
+    assert experiment.asked(known, "C", "E minor", 0) == "M:4/4\nK:Em\n"
+    assert experiment.asked(known, "C", None, 0) == "M:4/4\nK:"
+    with pytest.raises(ValueError, match="--key is 'H', which the training tunes do not have; they have Em, D"):
+        experiment.asked(known, None, "H", 0)
