@@ -235,6 +235,10 @@ def write(options: Compose) -> None:
     places = np.array(known["rolls"][options.piece], int).reshape(-1, 2)
     roll = np.zeros((places[:, 0].max(initial=0) + 1, KEYS), bool)
     roll[places[:, 0], places[:, 1]] = True
+    if options.prime > len(roll):
+        raise ValueError(
+            f"--prime is {options.prime}; expected 1 to {len(roll)}: so many frames of --piece {options.piece} are kept"
+        )
     prime = roll[: options.prime]
     model = build(config)
     params = supervised.restore(run, model.init(jax.random.key(0)))
