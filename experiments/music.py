@@ -37,7 +37,7 @@ PRIMES = "primes.json"
 TARGETS = {"jsb": 8.45, "nottingham": 3.29}
 DEFAULTS = {
     "bach": {"hidden": 200, "dropout": 0.4, "transpose": 5, "epochs": 40, "window": 256},
-    "jsb": {"hidden": 200, "dropout": 0.4, "transpose": 5, "epochs": 100, "window": 256},
+    "jsb": {"hidden": 256, "dropout": 0.3, "transpose": 0, "epochs": 40, "window": 256},
     "nottingham": {"hidden": 256, "dropout": 0.3, "transpose": 0, "epochs": 40, "window": 256},
 }
 
@@ -56,18 +56,19 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     """Of --files, quarter notes in a frame; by default a half."""
     cell: Cell = "lstm"
     hidden: Count | None = None
-    """Units in each layer; by default 200, for nottingham 256."""
+    """Units in each layer; by default 256, for bach 200."""
     dropout: Rate | None = None
-    """Share of features dropped around layers, the same in all frames; by default 0.4, for nottingham 0.3."""
+    """Share of features dropped around layers, the same in all frames; by default 0.3, for bach 0.4."""
     transpose: Semitones | None = None
-    """Each piece is moved by up to so many semitones, anew each time it is trained on; by default 5, for nottingham 0."""
+    """Each piece is moved by up to so many semitones, anew each time it is trained on; by default 5 for bach and files, else 0:
+    the others are in C, all of them."""
     window: Count | None = None
     """Frames of a piece that are trained on at once; longer pieces are cut. By default 256."""
-    batch: Count = 16
-    learning_rate: float = 0.004
-    weight_decay: float = 0.1
+    batch: Count = 4
+    learning_rate: float = 0.002
+    weight_decay: float = 0.01
     epochs: Count | None = None
-    """Passes over the training data; by default 40, for jsb 100."""
+    """Passes over the training data; by default 40."""
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 1, "window": 16}
 
@@ -236,6 +237,10 @@ def write(options: Compose) -> None:
     places = np.array(known["rolls"][options.piece], int).reshape(-1, 2)
     roll = np.zeros((places[:, 0].max(initial=0) + 1, KEYS), bool)
     roll[places[:, 0], places[:, 1]] = True
+    if options.prime > len(roll):
+        raise ValueError(
+            f"--prime is {options.prime}; expected 1 to {len(roll)}: so many frames of --piece {options.piece} are kept"
+        )
     prime = roll[: options.prime]
     model = build(config)
     params = supervised.restore(run, model.init(jax.random.key(0)))

@@ -36,11 +36,13 @@ def roll_of(notes: Iterable[tuple[float, float, int]], beats: float) -> np.ndarr
 
 
 def read(path: Path, beats: float) -> np.ndarray:
-    """The roll of a MIDI file, drums left out; ValueError where it is none."""
+    """The roll of a MIDI file, drums left out; ValueError where it is none. A note without an end lasts until the file's."""
     mido: Any = need("mido", "music")
     try:
         file = mido.MidiFile(path)
         ticks, now, sounding, notes = file.ticks_per_beat, 0, {}, []
+        if ticks <= 0:  # the sign of frames of film
+            raise ValueError("its time is counted in frames of film, not in quarter notes")
         for message in mido.merge_tracks(file.tracks):
             now += message.time
             if message.type not in ("note_on", "note_off") or message.channel == _DRUMS:
@@ -50,9 +52,10 @@ def read(path: Path, beats: float) -> np.ndarray:
                 notes.append((sounding.pop(place) / ticks, now / ticks, message.note))
             if message.type == "note_on" and message.velocity:
                 sounding[place] = now
-    except (OSError, EOFError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
+    except (OSError, EOFError, ValueError, LookupError, mido.KeySignatureError) as error:
         reason = str(error) or type(error).__name__
         raise ValueError(f"{path} cannot be read as MIDI ({reason}): replace or remove it") from error
+    notes += [(start / ticks, now / ticks, number) for (_, number), start in sounding.items()]
     return roll_of(notes, beats)
 
 
