@@ -89,8 +89,8 @@ class Compose(Trained):
     """Frames of a held-out piece that it begins with."""
     piece: Annotated[int, Limit("0 or more", lambda value: value >= 0)] = 0
     """Which of the held-out pieces."""
-    temperature: Annotated[float, Limit("above 0", lambda value: value > 0)] = 0.7
-    """Below 1 the likely becomes likelier."""
+    temperature: Annotated[float, Limit("above 0", lambda value: value > 0)] = 1.0
+    """Below 1 the likely becomes likelier: of keys that are drawn one by one, mostly silence."""
     tempo: Annotated[float, Limit("above 0", lambda value: value > 0)] = 90.0
     """Quarter notes a minute."""
     seed: int = 0
@@ -203,7 +203,7 @@ def train(run: Run, config: Config) -> None:
     nats = {part: mean_loss(part)(best) for part in held_out}
     target = None if config.files or config.smoke else TARGETS.get(config.data)
     beside = "" if target is None else f"; target {target} {'reached' if nats['test'] <= target else 'NOT reached'}"
-    written = compose(model, best, longest[:16], jax.random.key(config.seed), length=112, temperature=0.7)
+    written = compose(model, best, longest[:16], jax.random.key(config.seed), length=112, temperature=1.0)
     expected = np.asarray(jax.nn.sigmoid(model.apply(best, jnp.asarray(longest[:127], jnp.float32))[1]))
     pictures.rolls(
         run.directory / "roll.png",
