@@ -1,7 +1,7 @@
 """Options of recurrent layers and the layers they stand for; cells and poolings by name."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import jrnn
 from experiments.common.options import Count, Rate
@@ -30,7 +30,8 @@ POOLINGS = {
 
 # Types of options.
 if TYPE_CHECKING:
-    Cell = Pooling = str
+    Cell: TypeAlias = str
+    Pooling: TypeAlias = str
 else:
     Cell, Pooling = Literal[tuple(CELLS)], Literal[tuple(POOLINGS)]
 
