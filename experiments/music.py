@@ -5,7 +5,7 @@
 learns from the chorales of Bach that music21 ships (needs no download). The piano rolls of published results:
 
     python -m experiments.music --data jsb
-    python -m experiments.music --data nottingham
+    python -m experiments.music --data nottingham --batch 8 --learning-rate 0.004
 
 `roll.png` shows a piece that was held out, what was expected of each frame, and how the model goes on by itself. A finished run
 composes: `python -m experiments.music compose --run DIR --seed 3 --out piece.mid`. Your own MIDI files: `--files DIR`.
@@ -38,7 +38,7 @@ TARGETS = {"jsb": 8.45, "nottingham": 3.29}
 DEFAULTS = {
     "bach": {"hidden": 200, "dropout": 0.4, "transpose": 5, "epochs": 40, "window": 256},
     "jsb": {"hidden": 400, "dropout": 0.5, "transpose": 0, "epochs": 50, "window": 256},
-    "nottingham": {"hidden": 256, "dropout": 0.1, "transpose": 0, "epochs": 40, "window": 256},
+    "nottingham": {"hidden": 256, "dropout": 0.1, "transpose": 0, "epochs": 25, "window": 128},
 }
 
 Semitones = Annotated[int, Limit("0 to 11 semitones", lambda value: 0 <= value < 12)]
@@ -63,12 +63,12 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     """Each piece is moved by up to so many semitones, anew each time it is trained on; by default 5 for bach and files, else 0:
     the others are in C, all of them."""
     window: Count | None = None
-    """Frames of a piece that are trained on at once; longer pieces are cut. By default 256."""
+    """Frames of a piece that are trained on at once; longer pieces are cut. By default 256, for nottingham 128."""
     batch: Count = 4
     learning_rate: float = 0.002
     weight_decay: float = 0.01
     epochs: Count | None = None
-    """Passes over the training data; by default 40, for jsb 50."""
+    """Passes over the training data; by default 40, for jsb 50, for nottingham 25."""
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 1, "window": 16}
 
