@@ -51,6 +51,11 @@ def is_half(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize == 2
 
 
+def widened(integers: jax.Array) -> jax.Array:
+    """As int32 at least: 8 and 16 bits do not hold every number that such integers are compared with, as 256 classes in uint8."""
+    return integers if integers.dtype.itemsize >= 4 else integers.astype(jnp.int32)
+
+
 def halves_to_float32(tree: Any) -> Any:
     """The same, with 16-bit floats as float32."""
     return jax.tree.map(lambda a: a.astype(jnp.float32) if is_half(a.dtype) else a, tree)

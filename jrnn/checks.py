@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .arrays import is_key
+from .arrays import is_key, widened
 
 Activation = str | Callable[[jax.Array], jax.Array]
 
@@ -135,7 +135,7 @@ def check_input(owner: Any, x: Any, dtype: jnp.dtype, name: str, time: bool) -> 
 
 
 def check_tokens(tokens: Any, size: int) -> jax.Array:
-    """`tokens` are integers in 0..size - 1; values are checked where they are known (not under jit)."""
+    """`tokens` [...], integers in 0..size - 1, as int32 at least; values are checked where they are known (not under jit)."""
     tokens = jnp.asarray(tokens)
     if not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise TypeError(f"tokens is {describe(tokens)}; expected integers in 0..{size - 1}")
@@ -143,14 +143,15 @@ def check_tokens(tokens: Any, size: int) -> jax.Array:
         values = np.asarray(tokens)
         if values.size and not (values.min() >= 0 and values.max() < size):
             raise ValueError(f"tokens holds {values.min()}..{values.max()}; expected 0..{size - 1}, the vocabulary")
-    return tokens
+    return widened(tokens)
 
 
 def check_labels(labels: jax.Array, count: int | None, mask: Any, name: str) -> tuple[jax.Array, jax.Array]:
-    """`(labels, inside)`: 0 for what is masked or outside of 0..count - 1, and whether a label is inside or masked.
+    """`(labels, inside)`: int32 at least, 0 for what is masked or outside of 0..count - 1; whether a label is inside or masked.
 
     Values are checked where they are known (not under jit). `count` None: any that is not negative.
     """
+    labels = widened(labels)
     inside = labels >= 0
     if count is not None:
         inside &= labels < count

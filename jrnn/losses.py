@@ -4,13 +4,13 @@ Each takes the mask of what is real, which nobody can forget to give: None says 
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from .arrays import at_least_float32, select
+from .arrays import at_least_float32, select, widened
 from .checks import check_labels, describe
 from .distributions import GaussianMixture, log_density
 
@@ -39,8 +39,7 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array | None,
     Computed in float32 at least. A masked entry may hold any logits and any target, and one whose target is `ignore` (-1 or -100,
     say) is masked too. Another target outside of 0..classes - 1 is an error, under `jit`, where its value is unknown, NaN.
     """
-    targets = jnp.asarray(targets)
-    _check_targets(targets, logits.shape[:-1])
+    targets = _checked(targets, logits.shape[:-1])
     logits = logits.astype(at_least_float32(logits.dtype))
     mask = _without(ignore, targets, mask)
     if mask is not None:
@@ -85,8 +84,7 @@ def accuracy(predicted: jax.Array, targets: jax.Array, mask: jax.Array | None, *
 
     An entry whose target is `ignore` is masked too. Another negative target is an error, under `jit` NaN.
     """
-    targets = jnp.asarray(targets)
-    _check_targets(targets, predicted.shape)
+    targets = _checked(targets, predicted.shape)
     mask = _without(ignore, targets, mask)
     labels, inside = check_labels(targets, None, mask, "targets")
     right = (predicted == labels).astype(jnp.float32)
@@ -133,9 +131,12 @@ def _without(ignore: int | None, targets: jax.Array, mask: jax.Array | None) -> 
     return targets != ignore if mask is None else mask & (targets != ignore)
 
 
-def _check_targets(targets: jax.Array, shape: tuple[int, ...]) -> None:
+def _checked(targets: Any, shape: tuple[int, ...]) -> jax.Array:
+    """Integer `targets` of that shape, as int32 at least."""
+    targets = jnp.asarray(targets)
     if not jnp.issubdtype(targets.dtype, jnp.integer) or targets.shape != shape:
         raise ValueError(f"targets is {describe(targets)}; expected integers of shape {list(shape)}")
+    return widened(targets)
 
 
 def _check_mask(mask: jax.Array, shape: tuple[int, ...]) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import jrnn
 from jrnn import interop
-from jrnn.models import Classifier, LanguageModel, Tagger
+from jrnn.models import Classifier, LanguageModel, Tagger, bio_scheme
 
 safetensors = pytest.importorskip("safetensors")
 from safetensors.numpy import load_file, save_file  # noqa: E402, after the question whether it is there
@@ -54,6 +54,9 @@ MODELS = {
     "max": Classifier(STACK, 2, pooling=jrnn.pooling.Max()),
     "tagger": Tagger(READER, 3),
     "crf": Tagger(READER, 3, crf=True),
+    "allowed": Tagger(READER, 3, crf=True, allowed=bio_scheme(["O", "B-a", "I-a"])),
+    "language-model": LanguageModel(7, STACK),
+    "tied": LanguageModel(7, jrnn.Recurrent(jrnn.GRU(3, 3)), tied=True),
     **{f"translator: {name}": model for name, model in test_encoder_decoder.MODELS.items()},
     **{f"captioner: {name}": model for name, model in test_encoder_decoder.CAPTIONERS.items()},
 }

@@ -99,3 +99,13 @@ def test_a_token_out_of_range_is_no_other_token(token, dtype):
         found = jax.jit(lambda tokens, layer=layer, params=params: layer.apply(params, tokens)[1])(tokens)
         assert np.isfinite(found[0]).all()
         assert np.isnan(found[1]).all()
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("uint8", 256), ("int8", 300), ("int16", 40_000)])
+def test_a_vocabulary_that_the_tokens_dtype_cannot_count(dtype, size):
+    tokens = np.array([[0], [44], [127]]).astype(dtype)
+    for layer in (jrnn.Embedding(size, 3), jrnn.OneHot(size)):
+        params = layer.init(jax.random.key(0))
+        rows = params.vectors if isinstance(layer, jrnn.Embedding) else np.eye(size)
+        for run in (layer.apply, jax.jit(layer.apply)):
+            np.testing.assert_array_equal(run(params, tokens)[1][:, 0], rows[tokens[:, 0].astype(int)])

@@ -183,3 +183,19 @@ def test_weights_below_one_are_divided_by():
     assert losses.Mean(jnp.float32(0.05), jnp.float32(0.1)).value == 0.5
     assert losses.Mean(jnp.float32(0.0), jnp.float32(0.0)).value == 0
     assert jax.grad(lambda w: losses.Mean(w, jnp.float32(0.0)).value)(0.0) == 0
+
+
+@pytest.mark.parametrize(("dtype", "classes"), [("uint8", 256), ("uint8", 300), ("int8", 300), ("int16", 40_000)])
+def test_classes_that_the_targets_dtype_cannot_count(dtype, classes):
+    """256 is 0 in uint8: compared in it, no byte would be a class."""
+    targets = np.array([0, 44, 127], dtype)
+    logits = jax.random.normal(jax.random.key(0), (3, classes))
+    expected = -jax.nn.log_softmax(logits)[np.arange(3), targets.astype(int)].sum()
+    for run in (losses.cross_entropy, jax.jit(losses.cross_entropy)):
+        np.testing.assert_allclose(run(logits, targets, None).total, expected, rtol=1e-5)
+
+
+def test_what_is_ignored_is_no_byte():
+    """-100 is 156 in uint8."""
+    targets = np.array([156, 1], np.uint8)
+    assert losses.accuracy(jnp.array([156, 1]), targets, None, ignore=-100) == (2.0, 2.0)

@@ -4,6 +4,7 @@ What is attended to is a context: `cell.bind(params, ys, lengths=...)` goes wher
 outputs ys [source, *batch, features]. It belongs to a row and does not change over time; no engine copies it or keeps it per step.
 """
 
+import abc
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -60,9 +61,9 @@ class Attentive(Wrapper):
             )
 
     @property
+    @abc.abstractmethod
     def _fed_size(self) -> int:
         """Features of the inner cell's input that are not x."""
-        raise NotImplementedError
 
     @property
     def input_size(self) -> int:  # type: ignore[override]
@@ -81,9 +82,9 @@ class Attentive(Wrapper):
         (own, *_), memory = params
         return self.attention.attend(params.params.attention, memory, self._query(own, self._asking(before, after)))[1]
 
+    @abc.abstractmethod
     def _asking(self, before: Any, after: Any) -> Any:
         """The inner cell's state that attends, of those before and after a step."""
-        raise NotImplementedError
 
     def _project(self, params: Any, x: jax.Array) -> Any:
         """x's part of the inner cell's projection; x itself where there is no such part."""

@@ -56,7 +56,9 @@ def bucketed(
 
     def one_shape(number: int, time: int) -> grain.MapDataset:
         order = np.flatnonzero(bucket == number)
-        own = time if by is None else jax.tree.map(_longest, *(examples[place] for place in order))
+        own = [time] * len(kinds)
+        if by is not None:
+            own = list(map(_longest, *(jax.tree.leaves(examples[place]) for place in order)))
 
         def assemble(places: Sequence[int]) -> Batch:
             index = np.full(batch, -1, np.int32)
@@ -144,10 +146,11 @@ def _longest(*leaves: Any) -> int:
     return max(len(leaf) if np.ndim(leaf) else 0 for leaf in leaves)
 
 
-def _assemble(examples: Sequence[Any], kinds: list[Kind], lengths: np.ndarray, index: np.ndarray, times: Any) -> Batch:
-    """`times` is that of all arrays, or a tree with one for each."""
+def _assemble(
+    examples: Sequence[Any], kinds: list[Kind], lengths: np.ndarray, index: np.ndarray, times: list[int]
+) -> Batch:
+    """`kinds` and `times` are of each leaf of the examples."""
     chosen = [examples[place] for place in index if place >= 0]
-    times = jax.tree.map(lambda _: times, examples[0]) if isinstance(times, int) else times
 
     def stack(kind: Kind, time: int, *leaves: Any) -> np.ndarray:
         sequence = kind.features is not None
@@ -157,6 +160,6 @@ def _assemble(examples: Sequence[Any], kinds: list[Kind], lengths: np.ndarray, i
             out[(slice(len(leaf)), row) if sequence else row] = leaf
         return out
 
-    each = zip(kinds, jax.tree.leaves(times), *map(jax.tree.leaves, chosen), strict=True)
+    each = zip(kinds, times, *map(jax.tree.leaves, chosen), strict=True)
     data = jax.tree.unflatten(jax.tree.structure(examples[0]), [stack(*one) for one in each])
     return Batch(data=data, lengths=np.where(index < 0, 0, lengths[index]).astype(np.int32), places=index)

@@ -1,6 +1,7 @@
 """Embeddings: layers from tokens, which are integers, to vectors. First in a stack: `Layered((Embedding(...), ...))`."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from ..arrays import at_least_float32
 from ..checks import check_key_or_legacy, check_params, check_positive, check_switches, check_tokens, describe
 from ..segments import Segments
-from .base import Layer, check_layer, is_pointwise, split_key
+from .base import Layer, check_layer, is_pointwise, on_real_steps, split_key
 from .pointwise import Pointwise
 
 
@@ -181,24 +182,23 @@ class WordsAndCharacters(Layer):
         return xs
 
 
-def lookup(vectors: jax.Array, tokens: Any, mask: jax.Array | None = None) -> jax.Array:
+def lookup(vectors: jax.Array, tokens: Any) -> jax.Array:
     """Rows of `vectors` [vocabulary, size] for `tokens` [...]: [..., size].
 
-    Where `mask` [...] is False a token may be anything, and zeros are read. A token out of range is an error, under `jit`, where
-    its value is unknown, NaN, which training reports.
+    A token out of range is an error, under `jit`, where its value is unknown, NaN, which training reports.
     """
     size = len(vectors)
-    tokens = jnp.asarray(tokens)
-    if mask is not None:
-        tokens = jnp.where(mask, tokens, jnp.zeros_like(tokens))
     tokens = check_tokens(tokens, size)
     if jnp.issubdtype(tokens.dtype, jnp.signedinteger):  # `at` would count negative places from the end
-        tokens = tokens if tokens.dtype.itemsize >= 4 else tokens.astype(jnp.int32)  # which holds the size
         tokens = jnp.where(tokens < 0, jnp.full_like(tokens, size), tokens)
     # The gradient of a row is a sum over all steps and rows that read it: as float32, and rounded once.
     wide = vectors.astype(at_least_float32(vectors.dtype))
-    rows = wide.at[tokens].get(mode="fill", fill_value=jnp.nan).astype(vectors.dtype)
-    return rows if mask is None else jnp.where(mask[..., None], rows, jnp.zeros_like(rows))
+    return wide.at[tokens].get(mode="fill", fill_value=jnp.nan).astype(vectors.dtype)
+
+
+def lookup_real(vectors: jax.Array, tokens: Any, mask: jax.Array | None) -> jax.Array:
+    """`lookup`, where `mask` [...] is False zeros: a padded step may hold any token."""
+    return on_real_steps(functools.partial(lookup, vectors), jnp.asarray(tokens), mask)
 
 
 def pretrained(params: EmbeddingParams, tokens: Sequence[str], vectors: Mapping[str, Any]) -> EmbeddingParams:

@@ -24,7 +24,9 @@ _ENGINE = Scan(gradient=Checkpointed(gradient=Autodiff()))
 _FORBIDDEN = -1e30
 
 
-class Allowed(NamedTuple):
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Allowed:
     """Which sequences of labels there are."""
 
     start: tuple[bool, ...]  # [labels]: may be the first of a sequence
@@ -180,10 +182,9 @@ class CRF:
         # The derivative of log-sum-exp over nothing but -inf is NaN.
         params, logits = jax.tree.map(lambda a: jnp.maximum(a.astype(dtype), _FORBIDDEN), (params, logits))
         if self.allowed is not None:
-            start, transitions = map(np.array, self.allowed)
             params = params._replace(
-                transitions=jnp.where(transitions, params.transitions, _FORBIDDEN),
-                start=jnp.where(start, params.start, _FORBIDDEN),
+                transitions=jnp.where(np.array(self.allowed.transitions), params.transitions, _FORBIDDEN),
+                start=jnp.where(np.array(self.allowed.start), params.start, _FORBIDDEN),
             )
         return params, logits, segments
 

@@ -17,7 +17,7 @@ from ..checks import check_key, check_key_or_legacy, check_positive, check_switc
 from ..layers import Dense, DenseParams, Embedding, Layer
 from ..layers.base import check_layer, split_key
 from ..layers.dense import dense
-from ..layers.embedding import lookup
+from ..layers.embedding import lookup, lookup_real
 from ..segments import step_mask
 
 Way = Literal["state", "first", "input"]
@@ -175,7 +175,7 @@ class Decoder:
     ) -> tuple[Any, jax.Array]:
         """tokens [time, *batch] -> (final state, logits [time, *batch, vocabulary] of the token after each): teacher forcing."""
         real = step_mask(lengths, mask, jnp.shape(tokens))
-        xs = lookup(params.embedding, tokens, real)
+        xs = lookup_real(params.embedding, tokens, real)
         if self._goes("input"):
             summary: Any = condition.summary
             xs = jnp.concatenate([xs, jnp.broadcast_to(summary[None], (*xs.shape[:-1], summary.shape[-1]))], -1)
@@ -215,7 +215,7 @@ class Decoder:
         """
         check_key(key)
         batch = tokens.shape[1:]
-        tokens = tokens if mask is None else jnp.where(mask, tokens, jnp.zeros_like(tokens))
+        tokens = tokens if mask is None else jnp.where(mask, tokens, jnp.zeros_like(tokens))  # a padded one may be any
         state = self.initial_state(params, condition, batch)
 
         def body(carry: Any, now: Any) -> tuple[Any, jax.Array]:

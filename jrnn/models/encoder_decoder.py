@@ -10,7 +10,7 @@ from ..arrays import differentiable
 from ..checks import check_key_or_legacy
 from ..layers import Layer
 from ..layers.base import check_layer
-from ..layers.embedding import lookup
+from ..layers.embedding import lookup_real
 from ..segments import step_mask
 from .decoder import Condition, Conditional, Decoder, DecoderParams, check_decoder
 
@@ -85,7 +85,7 @@ class EncoderDecoder(Conditional):
         lengths = None if lengths is None else jnp.asarray(lengths)
         time_and_batch = jnp.shape(source) if self.shared else self.encoder.time_and_batch(source)
         real = step_mask(lengths, mask, time_and_batch)
-        xs = lookup(params.decoder.embedding, source, real) if self.shared else source
+        xs = lookup_real(params.decoder.embedding, source, real) if self.shared else source
         decoder = self.decoder
         summary = memory = state = None
         if decoder.layer.takes_context:

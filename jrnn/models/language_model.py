@@ -10,7 +10,7 @@ from ..checks import check_key_or_legacy, check_positive, check_switches
 from ..layers import Dense, Embedding, Layer
 from ..layers.base import check_layer
 from ..layers.dense import dense
-from ..layers.embedding import lookup
+from ..layers.embedding import lookup, lookup_real
 from ..segments import step_mask
 
 
@@ -83,7 +83,7 @@ class LanguageModel:
         A padded step may hold any token.
         """
         real = step_mask(lengths, mask, jnp.shape(tokens))
-        xs = lookup(params.embedding, tokens, real)
+        xs = lookup_real(params.embedding, tokens, real)
         state, ys = self.layer.apply(params.layer, xs, state, mask=real, reset=reset, key=key)
         return state, self._logits(params, ys)
 

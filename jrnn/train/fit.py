@@ -153,8 +153,8 @@ def _was_left_out(state: TrainState, loss: float, gradient_norm: float) -> bool:
     """Whether `optax.apply_if_finite` kept the parameters as they were, as the gradient was not finite."""
     if math.isfinite(loss) and math.isfinite(gradient_norm):
         return False
-    applied = optax.tree.get(state.opt_state, "last_finite", default=True)
-    return not applied and all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params))
+    finite = [bool(flag) for _, flag in optax.tree.get_all_with_path(state.opt_state, "last_finite")]
+    return not all(finite) and all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params))
 
 
 def _check_finite(step: int, loss: float, gradient_norm: float, checkpoints: Checkpoints | None) -> None:

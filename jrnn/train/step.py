@@ -14,7 +14,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ..arrays import halves_to_float32
+from ..arrays import cast_like, halves_to_float32
 from ..losses import Mean, divide
 
 Loss = Callable[[Any, Any, Any, Any], tuple[Mean, Any]]
@@ -78,7 +78,7 @@ def make_step(
             sum_, weight = lax.psum((_vary(total), _vary(weight)), "rows")
             share = divide(jnp.asarray(loss_scale, total.dtype), weight.astype(total.dtype))
             (grads,) = pull(_vary(share) if _varies(total) else share)
-            grads = jax.tree.map(lambda g, a: a.astype(g.dtype), grads, lax.psum(halves_to_float32(grads), "rows"))
+            grads = cast_like(lax.psum(halves_to_float32(grads), "rows"), grads)
             return grads, divide(sum_, weight), jax.tree.map(_vary, new)
 
         def value_fn(params: Any) -> jax.Array:
