@@ -19,35 +19,29 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import tyro
 
 import jrnn
 from experiments.captions import pictures
-from experiments.captions.encoder import Encoder, varied
-from experiments.common import supervised
+from experiments.captions.encoder import Encoder
+from experiments.captions.model import DATA, About, Example, Model, examples
+from experiments.captions.writer import Writer
+from experiments.common import supervised, text_scores
 from experiments.common.command import command
-from experiments.common.options import Count, Limit, Rate
-from experiments.common.recurrent import Cell, RecurrentConfig, recurrent
+from experiments.common.options import Count, Limit, NewFile, Rate
+from experiments.common.recurrent import Cell, RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.data import captions
 from experiments.data.pixels import read_image
-from experiments.translations import scores
-from jrnn import attention, losses
-from jrnn.data import Vocabulary, batch_axes, bucketed
-from jrnn.decode import Beams, beam_search
+from jrnn import attention
+from jrnn.data import batch_axes, bucketed
 from jrnn.models import Captioner, Decoder
-from jrnn.models.captioner import CaptionerParams
 from jrnn.train import make_evaluate
 
 NAME = "captioning"
-DATA = "data.json"
-END, START = 2, 3  # the start token says the language: START + its place
-UNKNOWN = 1
 TARGET = 95.0  # % of digits, exactly right
 Widths = Annotated[tuple[int, ...], Limit("one size of at least 1 or more", lambda sizes: sizes and min(sizes) >= 1)]
 
@@ -108,8 +102,7 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
             else {"hidden": 256, "embedding": 128, "grid": 128, "widths": (32, 64, 128), "dropout": 0.5}
             | {"grid_dropout": 0.5, "shift": 12, "epochs": 30, "batch": 64, "learning_rate": 0.002}
         )
-        missing = {name: value for name, value in own.items() if getattr(self, name) is None}
-        return dataclasses.replace(self, **missing)
+        return self.filled(own)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,84 +115,8 @@ class Caption(Trained):
     """In which language, by its code, if the model knows several; by default in each."""
     beams: Count | None = None
     """Show so many hypotheses of each, and keep as many while searching."""
-    attention: Path | None = None
+    attention: NewFile | None = None
     """Write a picture of where each word about the first image looked."""
-
-
-class Example(NamedTuple):
-    """A caption of a picture."""
-
-    picture: np.ndarray  # float32 [height, width, channels]; in a batch [height, batch, width, channels]
-    tokens: np.ndarray  # int32 [tokens], from the start token to the end token
-
-
-class Params(NamedTuple):
-    """What is learned."""
-
-    encoder: Any
-    captioner: CaptionerParams
-
-
-class About(NamedTuple):
-    """What of the data the model depends on; kept with a run."""
-
-    vocabulary: Vocabulary
-    languages: tuple[str, ...]
-    shape: tuple[int, int, int]  # of a picture: height, width, channels
-    longest: int  # tokens of a caption at most, when one is written
-    between: str  # tokens: nothing between letters, a space between words
-
-    @classmethod
-    def of(cls, data: captions.Captioned, config: Config) -> "About":
-        sentences = [one.tokens for one in data.train.captions]
-        known = Vocabulary.build(sentences, min_count=1 if config.spelled else config.rare).tokens
-        starts = [f"<start {language}>" if language else "<start>" for language in data.languages]
-        vocabulary = Vocabulary((*known[:2], "<end>", *starts, *known[2:]))
-        between = "" if config.spelled else " "
-        return cls(vocabulary, data.languages, (*data.size, data.channels), max(map(len, sentences)) + 1, between)
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {**self._asdict(), "vocabulary": self.vocabulary.tokens}
-
-    @classmethod
-    def read(cls, run: Run) -> "About":
-        stored = run.read(DATA)
-        stored["vocabulary"] = Vocabulary(tuple(stored["vocabulary"]))
-        plain: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
-        return cls(**plain)
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """Encoder and captioner."""
-
-    encoder: Encoder
-    captioner: Captioner
-    shape: tuple[int, int, int]
-    blind: bool
-    flips: bool
-    shift: int
-
-    def init(self, key: jax.Array) -> Params:
-        encoder, captioner = jax.random.split(key)
-        return Params(self.encoder.init(encoder, jnp.zeros((1, *self.shape))), self.captioner.init(captioner))
-
-    def grid(self, params: Params, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """[batch, height, width, channels] -> [batch, positions, size]; with a key, of varied images and with dropout."""
-        options: Any = {}
-        if key is not None:
-            vary, drop = jax.random.split(key)
-            images = varied(images, vary, flips=self.flips, shift=self.shift)
-            options = {"train": True, "rngs": {"dropout": drop}}
-        found: Any = self.encoder.apply(params.encoder, images, **options)
-        return jnp.zeros_like(found) if self.blind else found
-
-    def loss(self, params: Params, batch: Any, key: jax.Array | None) -> losses.Mean:
-        """Cross-entropy of each token; rows that fill up a batch do not count."""
-        see, write = (None, None) if key is None else jax.random.split(key)
-        grid = self.grid(params, batch.data.picture.swapaxes(0, 1), see)
-        return self.captioner.loss(params.captioner, grid, batch.data.tokens, lengths=batch.lengths, key=write)
 
 
 def build(config: Config, about: About) -> Model:
@@ -209,77 +126,11 @@ def build(config: Config, about: About) -> Model:
     strides = ((1, 2) if config.spelled else (4, 2, 2)) + (1,) * len(widths)
     encoder = Encoder(widths, strides[: len(widths)], size, config.grid_dropout or 0.0)
     first = config.make_cell(embedding + size, hidden)
-    dropout = jrnn.Dropout(config.dropout or 0.0)
     cell = jrnn.AttentionBefore(first, attention.Additive(first.output_size or 0, size, size))
-    layers: list[jrnn.Layer] = [dropout, recurrent(cell), dropout]
-    for _ in range(config.layers - 1):
-        layers += [config.make_layer(layers[-2].output_size or 0), dropout]
-    layers += [jrnn.Dense(layers[-2].output_size or 0, embedding), dropout]
-    decoder = Decoder(len(about.vocabulary), jrnn.Layered(tuple(layers)), summary_size=size, tied=True)
+    stack = config.make_decoder_stack(cell, embedding)
+    decoder = Decoder(len(about.vocabulary), stack, summary_size=size, tied=True)
     flips = not config.spelled
     return Model(encoder, Captioner(decoder, size), about.shape, config.blind, flips, config.shift or 0)
-
-
-def examples(part: captions.Part, about: About) -> list[Example]:
-    """As arrays; the captions of an image share it."""
-    return [
-        Example(
-            part.images[one.image],
-            np.array([START + one.language, *about.vocabulary.encode(one.tokens), END], np.int32),
-        )
-        for one in part.captions
-    ]
-
-
-class Writer:
-    """Finds the likeliest captions, and where each token of one looked."""
-
-    def __init__(self, model: Model, params: Params, about: About):
-        self.model, self.params, self.about = model, params, about
-        self._search = jax.jit(self._searched, static_argnames=("width", "best"))
-        self._look = jax.jit(self._looked)
-
-    def _searched(self, params: Params, images: jax.Array, first: jax.Array, width: int, best: int) -> Beams:
-        state, step = self.model.captioner.start(params.captioner, self.model.grid(params, images))
-        never = (0, UNKNOWN, *range(START, START + len(self.about.languages)))
-        options: Any = {"end": END, "min_length": 1, "forbidden": never, "length_penalty": 1.0}
-        return beam_search(step, state, first, length=self.about.longest, width=width, best=best, **options)
-
-    def _looked(self, params: Params, images: jax.Array, tokens: jax.Array) -> jax.Array:
-        (found,) = self.model.captioner.weights(params.captioner, self.model.grid(params, images), tokens)
-        return found
-
-    def write(
-        self, images: Sequence[np.ndarray], languages: Sequence[int], *, beams: int, best: int = 1
-    ) -> list[list[tuple[list[str], float]]]:
-        """The `best` captions of each image, in a language each, as tokens with their scores."""
-        found: list[list[tuple[list[str], float]]] = []
-        rows = min(100, len(images))
-        for start in range(0, len(images), rows):
-            now = list(images[start : start + rows])
-            count = len(now)
-            first = np.array([START + place for place in languages[start : start + rows]], np.int32)
-            batch = np.stack(now + now[:1] * (rows - count))  # one shape to compile
-            first = np.pad(first, (0, rows - count), constant_values=START)
-            result = jax.tree.map(np.asarray, self._search(self.params, batch, first, beams, best))
-            for row in range(count):
-                kept = [n for n in range(best) if result.lengths[row, n]]
-                tokens = [result.tokens[: result.lengths[row, n], row, n] for n in kept]
-                words = [self.about.vocabulary.decode(one[: -1 if one[-1] == END else None]) for one in tokens]
-                found.append(list(zip(words, result.scores[row, kept].tolist(), strict=True)))
-        return found
-
-    def weights(self, image: np.ndarray, language: int, words: Sequence[str]) -> np.ndarray:
-        """Where each of `words` and the end after them looked: [words + 1, height, width] of the grid."""
-        tokens = np.array([START + language, *self.about.vocabulary.encode(words)], np.int32)
-        padded = np.pad(tokens, (0, max(self.about.longest - len(tokens), 0)))  # one shape to compile
-        found = np.asarray(self._look(self.params, image[None], padded[:, None]))[: len(tokens), 0]
-        side = math.isqrt(found.shape[-1])
-        return found.reshape(len(tokens), side, -1)
-
-    def text(self, words: Sequence[str]) -> str:
-        """To be read: letters together, words apart."""
-        return self.about.between.join(words)
 
 
 def train(run: Run, config: Config) -> None:
@@ -291,7 +142,7 @@ def train(run: Run, config: Config) -> None:
     )
     if config.smoke:
         data = captions.first(data, 40)
-    about = About.of(data, config)
+    about = About.of(data, spelled=config.spelled, rare=config.rare)
     model = build(config, about)
     parts = {part: examples(getattr(data, part), about) for part in ("train", "valid", "test")}
     run.start({DATA: about.plain()})
@@ -327,14 +178,14 @@ def train(run: Run, config: Config) -> None:
     found = [one[0][0] for one in writer.write(images, [language for _, language in wanted], beams=config.beams)]
     floors = {}
     if config.spelled:
-        result["exact"] = 100 * scores.exact(found, [each[0] for each in wanted.values()])
+        result["exact"] = 100 * text_scores.exact(found, [each[0] for each in wanted.values()])
         floors["most frequent"] = 100 * most_frequent(data)
         beside = (
             "" if config.smoke else f"; target {TARGET} {'reached' if result['exact'] >= TARGET else 'NOT reached'}"
         )
         text = f"test: {result['exact']:.2f} % of pictures and languages exactly right{beside}"
     else:
-        result |= scores.bleu_of_several(found, list(wanted.values()))
+        result |= text_scores.bleu_of_several(found, list(wanted.values()))
         text = (
             f"test: perplexity {result['perplexity']:.2f} ({result['perplexity of other pictures']:.2f} beside pictures of "
             f"others), BLEU {result['tokenised']:.2f}"

@@ -88,10 +88,7 @@ class Config(CellConfig, TrainingConfig):
         name = self.data
         if name is None and self.csv is None:
             name = "etth1" if folder_given(self.data_dir) else "co2"
-        usual = TASKS.get(name or "", ANY_OTHER)._asdict()
-        return dataclasses.replace(
-            self, data=name, **{key: value for key, value in usual.items() if getattr(self, key) is None}
-        )
+        return dataclasses.replace(self.filled(TASKS.get(name or "", ANY_OTHER)._asdict()), data=name)
 
 
 class Task(NamedTuple):

@@ -26,17 +26,17 @@ import jax
 import numpy as np
 
 import jrnn
-from experiments.clips import pictures
+from experiments.clips import pictures, strips
 from experiments.clips.models import Labeller, Predictor, Reader, convolutional, parameters, plain
 from experiments.common import supervised
 from experiments.common.classification import most_frequent
 from experiments.common.command import command
-from experiments.common.options import Count, Limit
+from experiments.common.options import Count, Limit, NewFile
 from experiments.common.pictures import confusion
 from experiments.common.recurrent import Cell, RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.common.supervised import StepsConfig
-from experiments.data import clip_pictures, digits, moving_digits
+from experiments.data import digits, moving_digits
 from experiments.data.digits import Images
 from experiments.data.moving_digits import NO_DIRECTION, SEEN, Clips, ways
 from jrnn.losses import Mean
@@ -112,8 +112,7 @@ class Config(RecurrentConfig, StepsConfig):
                 )
 
     def resolved(self) -> Self:
-        own = DEFAULTS[self.task] | (LARGER[self.task] if self.data == "mnist" else {})
-        return dataclasses.replace(self, **{name: value for name, value in own.items() if getattr(self, name) is None})
+        return self.filled(DEFAULTS[self.task] | (LARGER[self.task] if self.data == "mnist" else {}))
 
     @property
     def seen(self) -> int:
@@ -269,8 +268,8 @@ def report_frames(
     for clip in range(min(SHOWN, 3)):
         last = np.repeat(test[seen - 1 : seen, clip], len(truth), 0)
         rows += [np.concatenate([test[:seen, clip], shown]) for shown in (truth[:, clip], predicted[:, clip], last)]
-    clip_pictures.strip(directory / "frames.png", rows)
-    clip_pictures.animation(directory / "frames.gif", test[:, :SHOWN], predicted)
+    strips.strip(directory / "frames.png", rows)
+    strips.animation(directory / "frames.gif", test[:, :SHOWN], predicted)
     said = f"{nats.mean():.2f} nats a frame, from {nats[0]:.1f} for the first to {nats[-1]:.1f} for the last"
     return said, {"nats_per_frame": float(nats.mean()), "ahead": nats.tolist()}
 
@@ -283,7 +282,7 @@ class Label(Trained):
     """Which clips."""
     clips: Count = SHOWN
     """How many."""
-    out: Path = Path("labels.png")
+    out: NewFile = Path("labels.png")
     """The picture to write; it must not exist yet."""
 
 
@@ -297,7 +296,7 @@ class Continue(Trained):
     """How many."""
     ahead: Count = 10
     """Frames to predict."""
-    out: Path = Path("clip.gif")
+    out: NewFile = Path("clip.gif")
     """The animation to write, the truth above the prediction; it must not exist yet."""
 
 
@@ -306,8 +305,6 @@ def opened(options: Label | Continue, task: str) -> tuple[Config, Any, Any, Any]
     run, config = open_finished(options.run, NAME, Config)
     if config.task != task:
         raise ValueError(f"--run {options.run} was trained with --task {config.task}; expected a run of --task {task}")
-    if options.out.exists():
-        raise ValueError(f"--out {options.out} exists, and nothing is overwritten: choose another")
     images = digits.load(config.data, data_dir=config.data_dir)
     if isinstance(options, Continue):
         config = dataclasses.replace(config, frames=config.seen + options.ahead)
@@ -331,7 +328,7 @@ def go_on(options: Continue) -> None:
     """Write the animation, and say how far off it is."""
     config, model, params, clips = opened(options, "predict")
     logits = continued(model, params, clips[: config.seen], options.ahead)
-    clip_pictures.animation(options.out, clips, 1 / (1 + np.exp(-logits.astype(np.float64))))
+    strips.animation(options.out, clips, 1 / (1 + np.exp(-logits.astype(np.float64))))
     console.print(f"{options.out}: {options.clips} clips, {config.seen} frames seen and {options.ahead} predicted")
 
 

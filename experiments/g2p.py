@@ -18,7 +18,7 @@ import tyro
 from experiments.common import pictures, supervised
 from experiments.common.command import command
 from experiments.common.extras import need
-from experiments.common.options import Count, Rate
+from experiments.common.options import Count, NewFile, Rate
 from experiments.common.recurrent import Cell
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.common.translator import (
@@ -71,7 +71,7 @@ class Pronounce(Trained):
     """Of letters that were in training; upper case is read as lower."""
     beams: Count | None = None
     """Show so many pronunciations of each with their scores, and keep as many while searching."""
-    attention: Path | None = None
+    attention: NewFile | None = None
     """Write a picture of the letters that each phoneme looked at."""
 
 

@@ -23,12 +23,12 @@ from jax import lax
 import jrnn
 from experiments.common import supervised
 from experiments.common.command import command
-from experiments.common.options import Count, Limit, Rate
+from experiments.common.options import Count, Limit, NewFile, Rate, check_value
 from experiments.common.recurrent import Cell, RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
-from experiments.data import piano_rolls
-from experiments.rolls import midi, pictures
-from experiments.rolls.midi import KEYS
+from experiments.data import midi, piano_rolls
+from experiments.data.midi import KEYS
+from experiments.rolls import pictures
 from jrnn import losses
 from jrnn.data import batch_axes, bucketed
 
@@ -73,16 +73,15 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 1, "window": 16}
 
     def resolved(self) -> Self:
-        own = DEFAULTS["bach" if self.files else self.data]
-        return dataclasses.replace(self, **{name: own[name] for name in own if getattr(self, name) is None})
+        return self.filled(DEFAULTS["bach" if self.files else self.data])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compose(Trained):
     """Write a piece with a trained model, as a MIDI file, with a picture beside it."""
 
-    out: Path
-    """The MIDI file."""
+    out: NewFile
+    """The MIDI file, with a picture beside it; neither may exist yet."""
     length: Count = 128
     """Frames to write."""
     prime: Count = 8
@@ -189,6 +188,7 @@ def train(run: Run, config: Config) -> None:
         batches = list(bucketed(parts[part], batch=min(32, len(parts[part])), shapes=shapes))
         return supervised.mean_loss(loss, batches, batch_axes=axes)
 
+    evaluate = {part: mean_loss(part) for part in held_out}
     best, fitted = supervised.train(
         run,
         config,
@@ -196,11 +196,11 @@ def train(run: Run, config: Config) -> None:
         loss=loss,
         batches=bucketed(parts["train"], batch=config.batch, shapes=shapes, seed=config.seed),
         batch_axes=axes,
-        evaluate=mean_loss("valid"),
+        evaluate=evaluate["valid"],
         unit="nats a frame",
         floors={"each key by whether it was on": floors["valid"]},
     )
-    nats = {part: mean_loss(part)(best) for part in held_out}
+    nats = {part: evaluate[part](best) for part in held_out}
     target = None if config.files or config.smoke else TARGETS.get(config.data)
     beside = "" if target is None else f"; target {target} {'reached' if nats['test'] <= target else 'NOT reached'}"
     written = compose(model, best, longest[:16], jax.random.key(config.seed), length=112, temperature=1.0)
@@ -223,13 +223,9 @@ def train(run: Run, config: Config) -> None:
 def write(options: Compose) -> None:
     """Write a piece."""
     picture = options.out.with_suffix(".png")
-    for path in (options.out, picture):
-        if path.exists():
-            raise FileExistsError(f"--out: {path} exists and is not overwritten; give another name")
+    check_value("out", picture, NewFile)
     if options.out.suffix.lower() not in (".mid", ".midi"):
         raise ValueError(f"--out is {options.out}; expected a name that ends in .mid")
-    if not options.out.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--out: {options.out.absolute().parent} is not a folder; make it first")
     run, config = open_finished(options.run, NAME, Config)
     known = run.read(PRIMES)
     if options.piece >= len(known["rolls"]):

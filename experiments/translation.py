@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from experiments.common import pictures, supervised
+from experiments.common import pictures, supervised, text_scores
 from experiments.common.command import command
-from experiments.common.options import Count, Limit, Share
+from experiments.common.options import Count, Limit, NewFile, Share
 from experiments.common.recurrent import Cell
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.common.translator import (
@@ -37,7 +37,7 @@ from experiments.common.translator import (
     vocabulary,
 )
 from experiments.data import parallel
-from experiments.translations import scores, trees
+from experiments.translations import trees
 from jrnn.data import Vocabulary, batch_axes
 from jrnn.models import EncoderDecoder
 
@@ -80,8 +80,7 @@ class Config(TranslatorConfig, supervised.TrainingConfig):
             if numbers
             else {"hidden": 256, "embedding": 256, "dropout": 0.4, "epochs": 12}
         )
-        missing = {name: value for name, value in own.items() if getattr(self, name) is None}
-        return dataclasses.replace(self, **missing)
+        return self.filled(own)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,9 +91,9 @@ class Translate(Trained):
     """In the source language."""
     beams: Count | None = None
     """Show so many hypotheses of each, and keep as many while searching."""
-    attention: Path | None = None
+    attention: NewFile | None = None
     """Write a picture of where each word looked."""
-    tree: Path | None = None
+    tree: NewFile | None = None
     """Write a picture of the hypotheses of the first sentence."""
 
 
@@ -158,8 +157,8 @@ def train(run: Run, config: Config) -> None:
     join = parallel.tokenisers(config.data, config.languages, files=config.files is not None)[1].join
     # Numbers are scored as they are read: in words, without the hyphens and commas of their spelling.
     references = corpus.test.texts[1] if words else [join(one) for one in corpus.test.targets]
-    result = scores.bleu(found, corpus.test.targets, [join(one) for one in found], references)
-    result["exact"] = 100 * scores.exact(found, corpus.test.targets)
+    result = text_scores.bleu(found, corpus.test.targets, [join(one) for one in found], references)
+    result["exact"] = 100 * text_scores.exact(found, corpus.test.targets)
     number = result["tokenised"] if words else result["exact"]
     target = None if config.files or config.smoke else TARGETS.get((config.data, config.attention != "none"))
     beside = "" if target is None else f"; target {target} {'reached' if number >= target else 'NOT reached'}"

@@ -28,7 +28,7 @@ import jrnn
 from experiments.common import supervised
 from experiments.common.command import command
 from experiments.common.extras import need
-from experiments.common.options import Count, Limit, NotNegative, Rate, check
+from experiments.common.options import Count, Limit, NewFile, NotNegative, Rate, check_value
 from experiments.common.recurrent import RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.data import abc_notation, tunes
@@ -94,12 +94,9 @@ class Write(Trained):
     """Below 1 the likely becomes likelier; 0 always writes the most likely character."""
     top_p: Nucleus = 0.95
     """Write only from the smallest set of most likely characters whose probability reaches p."""
-    out: Path | None = None
+    out: NewFile | None = None
     """Write the tunes here, and each as a MIDI file beside it: tune.mid, of several tune-1.mid and so on. None may exist. By
     default they are printed only."""
-
-    def __post_init__(self) -> None:
-        check(self)
 
 
 class Example(NamedTuple):
@@ -343,16 +340,13 @@ def write(options: Write) -> None:
 
 
 def midi_files(out: Path, count: int) -> list[Path]:
-    """Beside `out`, one for each tune; ValueError where one, or `out` itself, cannot be new."""
+    """Beside `out`, one for each tune; ValueError where one cannot be new."""
     if out.suffix == ".mid":
         raise ValueError(f"--out is {out}; expected an ABC file, such as tune.abc: MIDI files are written beside it")
-    if not out.parent.is_dir():
-        raise ValueError(f"--out is {out}, but {out.parent} is not a folder: make it, or choose another")
     names = [f"{out.stem}.mid"] if count == 1 else [f"{out.stem}-{number}.mid" for number in range(1, count + 1)]
     found = [out.with_name(name) for name in names]
-    for path in (out, *found):
-        if path.exists():
-            raise ValueError(f"--out: {path} exists, and nothing is overwritten: choose another name")
+    for path in found:
+        check_value("out", path, NewFile)
     return found
 
 

@@ -30,7 +30,7 @@ import jrnn
 from experiments.common import supervised
 from experiments.common.command import command
 from experiments.common.language import Writer, window_loss
-from experiments.common.options import Count, NotNegative, Rate
+from experiments.common.options import Count, NewFile, NotNegative, Rate
 from experiments.common.recurrent import RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.data import words
@@ -82,8 +82,7 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "layers": 1, "epochs": 1}
 
     def resolved(self) -> Self:
-        own = SIZES[self.size]
-        return dataclasses.replace(self, **{name: own[name] for name in own if getattr(self, name) is None})
+        return self.filled(SIZES[self.size])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +91,7 @@ class Sample(Trained):
 
     prompt: str = words.END
     """The text to continue; by default it begins a line."""
-    length: int = 100
+    length: Count = 100
     """How many words to write."""
     temperature: float = 1.0
     """Below 1 the likely becomes likelier; 0 always writes the most likely word."""
@@ -108,7 +107,7 @@ class Surprise(Trained):
 
     text: tyro.conf.Positional[str]
     """As one line, which begins after an <eos> and is ended by one."""
-    picture: Path | None = None
+    picture: NewFile | None = None
     """Write it as a picture, too."""
 
 
@@ -233,8 +232,6 @@ def open_trained(directory: Path) -> tuple[tuple[str, ...], LanguageModel, Any]:
 def sample(options: Sample) -> None:
     """Read the prompt, write on."""
     vocabulary, model, params = open_trained(options.run)
-    if options.length < 1:
-        raise ValueError(f"--length is {options.length}; expected at least 1 word to write")
     prompt = read(options.prompt, vocabulary, "--prompt")
     end, unknown = vocabulary.index(words.END), vocabulary.index(words.UNKNOWN)
     before = np.append(np.int32(end), prompt)

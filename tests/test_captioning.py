@@ -13,10 +13,12 @@ pytest.importorskip("sacrebleu", reason="the translation extra is not installed"
 from PIL import Image
 
 from experiments import captioning
-from experiments.captioning import END, START, About, Config, Writer, build
+from experiments.captioning import Config, build
 from experiments.captions.encoder import statistics, varied
+from experiments.captions.model import END, START, About
+from experiments.captions.writer import Writer
+from experiments.common import text_scores
 from experiments.data import captions
-from experiments.translations import scores
 from jrnn.data import Vocabulary
 
 pytestmark = pytest.mark.usefixtures("as_a_user")
@@ -99,7 +101,7 @@ def made(**options):
     """An untrained model of digits in two languages."""
     config = Config(hidden=6, embedding=4, grid=5, widths=(8, 8), **options).resolved()
     data = captions.first(captions.load("digits", languages=("en", "de")), 30)
-    about = About.of(data, config)
+    about = About.of(data, spelled=config.spelled, rare=config.rare)
     model = build(config, about)
     return Writer(model, jax.jit(model.init)(jax.random.key(0)), about), data
 
@@ -176,7 +178,7 @@ def test_colours_and_edges_around_a_position():
 def test_scores_of_several_references_by_hand():
     right = [[["a", "b", "c", "d"], ["e", "f"]], [["g", "h", "i", "j", "k"]]]
     said = [["a", "b", "c", "d"], ["g", "h", "i", "j"]]
-    found = scores.bleu_of_several(said, right)
+    found = text_scores.bleu_of_several(said, right)
     # All words are right; 8 words of 9, those of the references nearest in length.
     assert found["tokenised"] == pytest.approx(100 * np.exp(1 - 9 / 8))
 
@@ -184,6 +186,6 @@ def test_scores_of_several_references_by_hand():
 def test_rare_words_are_unknown_but_no_letters_are():
     part = captions.Part(["a"], np.zeros((1, 2, 2, 3), np.float32), [captions.Caption(0, 0, ["one", "one", "two"])])
     data = captions.Captioned("mine", ("",), part, part, part)
-    about = About.of(data, Config(files=("a", "b"), rare=2))
+    about = About.of(data, spelled=False, rare=2)
     assert about.vocabulary == Vocabulary(("<pad>", "<unk>", "<end>", "<start>", "one"))
     assert (about.longest, about.between) == (4, " ")

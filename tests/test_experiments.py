@@ -1,8 +1,10 @@
 """What all experiments share: the list of them, options, the command line, training of any kind, runs that are opened again."""
 
 import dataclasses
+import importlib
 import subprocess
 import sys
+import typing
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -16,9 +18,9 @@ pytest.importorskip("tyro", reason="the experiments extra is not installed")
 import jrnn
 from experiments.common import extras, supervised
 from experiments.common.command import command
-from experiments.common.options import Count, Limit, check_one
+from experiments.common.options import Count, Limit, NewFile, check_one, check_value
 from experiments.common.recurrent import CellConfig, RecurrentConfig
-from experiments.common.run import Run, RunConfig, open_finished
+from experiments.common.run import Run, RunConfig, Trained, open_finished
 from jrnn.losses import Mean
 
 pytestmark = pytest.mark.usefixtures("as_a_user")
@@ -37,6 +39,31 @@ def test_experiments_are_listed_with_what_they_are_about():
 
 
 # --- options ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_file_takes_no_name_that_is_taken(tmp_path):
+    kept = tmp_path / "kept.png"
+    kept.write_text("mine")
+    check_value("out_file", tmp_path / "new.png", NewFile | None)
+    check_value("out_file", None, NewFile | None)
+    check_value("out_file", Path("new.png"), NewFile)  # in the folder at hand
+    with pytest.raises(ValueError, match=r"--out-file is .*kept\.png; expected another name: this one exists"):
+        check_value("out_file", kept, NewFile)
+    with pytest.raises(ValueError, match="expected a file in a folder that is there"):
+        check_value("out_file", tmp_path / "none" / "new.png", NewFile)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem[0] != "_")
+)
+def test_what_tries_a_run_overwrites_nothing(name):
+    """A path among its options, but for a run and a folder of data, which are read, is a new file to write."""
+    module = importlib.import_module(f"experiments.{name}")
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Trained)]
+    for kind in kinds:
+        for option, hint in typing.get_type_hints(kind, include_extras=True).items():
+            if Path in (hint, *typing.get_args(hint)) and option not in ("run", "data_dir"):
+                assert set(typing.get_args(hint)) & {NewFile} or hint == NewFile, f"{name}: {option}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -121,7 +121,7 @@ def test_a_trained_model_continues_other_clips_as_far_as_wanted(predicting, tmp_
     written = [(tmp_path / name).read_bytes() for name in ("a.gif", "b.gif", "c.gif")]
     assert written[0] == written[1] != written[2]
     assert pictures_in(tmp_path / "a.gif") == 5
-    assert "nothing is overwritten: choose another" in fails(capsys, *options, "--out", tmp_path / "a.gif")
+    assert "this one exists, and nothing is overwritten" in fails(capsys, *options, "--out", tmp_path / "a.gif")
     assert (tmp_path / "a.gif").read_bytes() == written[0]
 
 

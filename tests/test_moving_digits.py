@@ -9,8 +9,8 @@ pytest.importorskip("sklearn", reason="the experiments extra is not installed")
 
 from PIL import Image
 
+from experiments.clips.strips import animation, strip
 from experiments.data import digits
-from experiments.data.clip_pictures import animation, strip
 from experiments.data.digits import Images
 from experiments.data.moving_digits import (
     DIRECTIONS,

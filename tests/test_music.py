@@ -16,10 +16,9 @@ pytest.importorskip("mido", reason="the music extra is not installed")
 import mido
 
 from experiments import music
-from experiments.data import piano_rolls
+from experiments.data import midi, piano_rolls
+from experiments.data.midi import KEYS
 from experiments.music import build, compose, pieces, transposed
-from experiments.rolls import midi
-from experiments.rolls.midi import KEYS
 
 pytestmark = pytest.mark.usefixtures("as_a_user")
 
@@ -181,10 +180,12 @@ def test_a_cold_draw_is_the_likelier_of_on_and_off():
 def test_bad_options(finished, tmp_path, capsys):
     (tmp_path / "there.mid").write_bytes(b"mine")
     run = ["--run", finished / "run"]
-    assert "exists and is not overwritten" in fails(capsys, "compose", *run, "--out", tmp_path / "there.mid")
+    assert "this one exists, and nothing is overwritten" in fails(
+        capsys, "compose", *run, "--out", tmp_path / "there.mid"
+    )
     assert (tmp_path / "there.mid").read_bytes() == b"mine"
     assert "ends in .mid" in fails(capsys, "compose", *run, "--out", tmp_path / "a.wav")
-    assert "not a folder" in fails(capsys, "compose", *run, "--out", tmp_path / "no" / "a.mid")
+    assert "a folder that is there" in fails(capsys, "compose", *run, "--out", tmp_path / "no" / "a.mid")
     assert "expected 0 to 0" in fails(capsys, "compose", *run, "--out", tmp_path / "a.mid", "--piece", "5")
     assert "temperature" in fails(capsys, "compose", *run, "--out", tmp_path / "a.mid", "--temperature", "0")
 

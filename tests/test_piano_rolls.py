@@ -10,8 +10,7 @@ pytest.importorskip("pooch", reason="the experiments extra is not installed")
 import mido
 import music21
 
-from experiments.data import piano_rolls
-from experiments.rolls import midi
+from experiments.data import midi, piano_rolls
 
 pytestmark = pytest.mark.usefixtures("isolated")
 

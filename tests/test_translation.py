@@ -12,8 +12,9 @@ pytest.importorskip("sacrebleu", reason="the translation extra is not installed"
 pytest.importorskip("sacremoses", reason="the translation extra is not installed")
 
 from experiments import translation
+from experiments.common import text_scores
 from experiments.translation import Config, make_translator
-from experiments.translations import scores, trees
+from experiments.translations import trees
 from jrnn.data import Vocabulary
 
 pytestmark = pytest.mark.usefixtures("as_a_user")
@@ -118,13 +119,22 @@ def test_every_attention_translates_and_stops(attention):
 
 def test_scores_by_hand():
     right = [["a", "b", "c", "d"], ["e", "f", "g", "h"]]
-    assert scores.exact([right[0], ["e"]], right) == 0.5
+    assert text_scores.exact([right[0], ["e"]], right) == 0.5
     texts = [" ".join(one) for one in right]
-    assert scores.bleu(right, right, texts, texts)["tokenised"] == pytest.approx(100)
+    assert text_scores.bleu(right, right, texts, texts)["tokenised"] == pytest.approx(100)
     half = [["a", "b", "c", "x"], ["e", "f", "g", "h"]]
     # precisions 7/8, 5/6, 3/4, 1/2 of one to four words, no penalty for length
     by_hand = 100 * (7 / 8 * 5 / 6 * 3 / 4 * 1 / 2) ** 0.25
-    assert scores.bleu(half, right, texts, texts)["tokenised"] == pytest.approx(by_hand)
+    assert text_scores.bleu(half, right, texts, texts)["tokenised"] == pytest.approx(by_hand)
+
+
+def test_no_picture_is_overwritten(finished, tmp_path, capsys):
+    (tmp_path / "a.png").write_text("mine")
+    with pytest.raises(SystemExit) as caught:
+        translation.main(["translate", "--run", str(finished), "zwei", "--attention", str(tmp_path / "a.png")])
+    assert caught.value.code == 2
+    assert "--attention is" in capsys.readouterr().err
+    assert (tmp_path / "a.png").read_text() == "mine"
 
 
 def test_a_tree_of_one_hypothesis(tmp_path):

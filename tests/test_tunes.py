@@ -178,9 +178,11 @@ def test_it_writes_what_is_asked_for_and_stops(finished, tmp_path, capsys):
     assert len(out.read_text()) <= 80 + len("X:1\nT:Tune of seed 3\n") + 1
     assert said(capsys, *options) == text.partition("tune 1 cannot be read")[0]
     err = fails(capsys, *options, "--out", out)
-    assert "tune.abc exists, and nothing is overwritten: choose another name" in err
+    assert "tune.abc; expected another name: this one exists, and nothing is overwritten" in err
     (tmp_path / "other.mid").write_text("")
-    assert "other.mid exists" in fails(capsys, *options, "--out", tmp_path / "other.abc")
+    assert "other.mid; expected another name: this one exists" in fails(
+        capsys, *options, "--out", tmp_path / "other.abc"
+    )
     assert "expected an ABC file" in fails(capsys, *options, "--out", tmp_path / "new.mid")
 
 
@@ -328,9 +330,11 @@ def test_no_file_is_overwritten(finished, tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         experiment.main(["write", "--run", str(finished / "run"), "--count", "2", "--out", str(tmp_path / "tune.abc")])
     assert caught.value.code == 2
-    assert "tune-2.mid exists, and nothing is overwritten: choose another name" in capsys.readouterr().err
+    assert "tune-2.mid; expected another name: this one exists, and nothing is overwritten" in capsys.readouterr().err
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("tune-2.mid", "kept")]
-    with pytest.raises(ValueError, match="none is not a folder: make it, or choose another"):
+    with pytest.raises(
+        ValueError, match=r"tune\.mid; expected a file in a folder that is there: make it, or choose another"
+    ):
         experiment.midi_files(tmp_path / "none" / "tune.abc", 1)
     assert experiment.midi_files(tmp_path / "new.abc", 1) == [tmp_path / "new.mid"]
 

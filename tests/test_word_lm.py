@@ -113,7 +113,7 @@ def fails(capsys, *arguments):
 def test_requests_that_cannot_be_met(finished, tmp_path, capsys):
     run = ["--run", finished]
     assert "--prompt is ' '; expected at least one word" in fails(capsys, "sample", *run, "--prompt", " ")
-    assert "--length is 0; expected at least 1 word" in fails(capsys, "sample", *run, "--length", "0")
+    assert "--length is 0; expected at least 1" in fails(capsys, "sample", *run, "--length", "0")
     assert "temperature is -1.0" in fails(capsys, "sample", *run, "--temperature", "-1")
     assert "the text is ''; expected at least one word" in fails(capsys, "surprise", *run, "")
     assert "is not a run directory" in fails(capsys, "sample", "--run", tmp_path)

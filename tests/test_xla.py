@@ -1,9 +1,5 @@
 """What exists for XLA's sake: each workaround leaves the numbers alone, can be switched off, and is left out on other backends."""
 
-import dataclasses
-import gc
-import inspect
-import pathlib
 import re
 
 import cases
@@ -15,9 +11,8 @@ from jax import lax
 from laws import in_loops
 
 import jrnn
-from jrnn import Checkpointed, LinearSolve, Scan
+from jrnn import LinearSolve, Scan
 from jrnn.engines.residuals import Update
-from jrnn.engines.system import System, traced
 from jrnn.program import Program
 from jrnn.xla import WORKAROUNDS, off
 from jrnn.xla.choices import MIB, Choice, Sizes, choose, dividing
@@ -364,89 +359,3 @@ def test_a_step_in_16_bits_is_one_in_32_then_rounded(name):
     for a, b in zip(*(cases.floats(tree)[0] for tree in (cell.step(params, state, x)[0], want)), strict=True):
         assert a.dtype == jnp.bfloat16
         np.testing.assert_array_equal(a, b)
-
-
-# Frames, compilations
-
-
-def frames_of_update(**options):
-    """The frames of the package between a call of `unroll` and `update`, outermost first, as (file, function)."""
-    root = str(pathlib.Path(jrnn.__file__).parent)
-    seen = []
-
-    @jax.tree_util.register_static
-    @dataclasses.dataclass(frozen=True)
-    class Watched(jrnn.Cell):
-        input_size: int = 3
-        output_size: int = 4
-
-        def init(self, key):
-            return jrnn.ElmanParams(jnp.ones((3, 4)), jnp.ones((4, 4)), None)
-
-        def initial_state(self, params, batch=(), key=None):
-            return jrnn.ElmanState(jnp.zeros((*batch, 4)))
-
-        def project(self, params, x):
-            return x @ params.w_x
-
-        def recur(self, params, state):
-            return state.h @ params.w_h
-
-        def update(self, params, state, z, r):
-            stack = [frame for frame in inspect.stack() if frame.filename.startswith(root)]
-            seen.append([(frame.filename, frame.function) for frame in stack][::-1])
-            return jrnn.ElmanState(jnp.tanh(z + r))
-
-        def readout(self, params, state, x):
-            return state.h
-
-    cell = Watched()
-    params = cell.init(None)
-    jax.grad(lambda p: jnp.sum(jrnn.unroll(cell, p, jnp.ones((5, 2, 3)), **options)[1]))(params)
-    return seen
-
-
-@pytest.mark.parametrize(
-    ("engine", "frames", "files"),
-    [(Scan(), 9, 5), (Scan(gradient=jrnn.Autodiff()), 5, 5), (Scan(gradient=LinearSolve(tile=2)), 9, 5)],
-    ids=repr,
-)
-def test_the_way_from_the_call_to_the_update_is_short_and_enters_no_file_twice(engine, frames, files):
-    for stack in frames_of_update(engine=engine):
-        names = [name for name, _ in stack]
-        visits = [name for index, name in enumerate(names) if index == 0 or names[index - 1] != name]
-        assert len(stack) <= frames
-        assert len(set(names)) <= files
-        assert len(visits) == len(set(visits))
-
-
-def test_a_second_eager_call_of_an_equal_cell_compiles_nothing_and_keeps_nothing(caplog):
-    cell = jrnn.LSTM(5, 10)
-    params, xs = cell.init(jax.random.key(0)), jnp.ones((7, 3, 5))
-
-    def call():
-        equal = dataclasses.replace(cell)
-        ys = jrnn.unroll(equal, params, xs, lengths=jnp.array([7, 3, 0]))[1]
-        slope = jax.grad(lambda p: jnp.sum(jrnn.unroll(equal, p, xs)[1]))(params)
-        return jax.block_until_ready((ys, slope))
-
-    call()
-    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
-        call()
-        gc.collect()
-        before = len(jax.live_arrays())
-        for _ in range(3):
-            call()
-        gc.collect()
-    assert not [record for record in caplog.records if "Finished XLA compilation" in record.getMessage()]
-    assert len(jax.live_arrays()) == before
-
-
-def test_a_traced_system_steps_like_the_cell():
-    cell = jrnn.GRU(3, 4)
-    params, _, state = drawn(cell, 2)
-    xs = cases.random_inputs(cell, 5, 2)
-    system = System(cell, params, state, cell.initial_state(params, (2,)), xs, None, None, False, 1)
-    for one in (system, traced(system)):
-        states = lax.scan(one.step, one.state, one.steps())[1]
-        cases.same(states.h, jrnn.unroll(cell, params, xs, state, engine=Scan(gradient=Checkpointed()))[1])

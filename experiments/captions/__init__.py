@@ -1,0 +1,1 @@
+"""What `experiments.captioning` alone needs: the model, what writes with it, pictures."""

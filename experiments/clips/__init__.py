@@ -1,0 +1,1 @@
+"""What `experiments.frames` alone needs: the models, pictures of clips."""

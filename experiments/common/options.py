@@ -3,6 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 
@@ -18,15 +19,24 @@ Count = Annotated[int, Limit("at least 1", lambda value: value >= 1)]
 Share = Annotated[float, Limit("a share in [0, 1]", lambda value: 0 <= value <= 1)]
 Rate = Annotated[float, Limit("a share in [0, 1)", lambda value: 0 <= value < 1)]
 NotNegative = Annotated[float, Limit("at least 0", lambda value: value >= 0)]
+NewFile = Annotated[
+    Path,
+    Limit("a file in a folder that is there: make it, or choose another", lambda path: path.absolute().parent.is_dir()),
+    Limit("another name: this one exists, and nothing is overwritten", lambda path: not path.exists()),
+]
 
 
 def check(config: Any) -> None:
     """ValueError where an option of the dataclass `config` is not what its type says."""
     for name, kind in typing.get_type_hints(type(config), include_extras=True).items():
-        value = getattr(config, name)
-        for limit in _limits(kind):
-            if value is not None and not limit.holds(value):
-                raise ValueError(f"{flag(name)} is {value}; expected {limit.words}")
+        check_value(name, getattr(config, name), kind)
+
+
+def check_value(name: str, value: Any, kind: Any) -> None:
+    """ValueError, naming the option of the field `name`, where `value` is not what the type `kind` says."""
+    for limit in _limits(kind):
+        if value is not None and not limit.holds(value):
+            raise ValueError(f"{flag(name)} is {value}; expected {limit.words}")
 
 
 def check_one(config: Any, *names: str) -> None:

@@ -78,6 +78,15 @@ class RecurrentConfig(CellConfig):
             inputs = layer.output_size or 0
         return tuple(stack)
 
+    def make_decoder_stack(self, first: jrnn.Cell, size: int) -> jrnn.Layered:
+        """Layers with dropout around each and vectors of `size`, as those of the tokens, at the end; `first`, a cell that may
+        attend, is that of the first."""
+        dropout = jrnn.Dropout(self.dropout)
+        layers: list[jrnn.Layer] = [dropout, recurrent(first), dropout]
+        for _ in range(self.layers - 1):
+            layers += [self.make_layer(layers[-2].output_size or 0), dropout]
+        return jrnn.Layered((*layers, jrnn.Dense(layers[-2].output_size or 0, size), dropout))
+
 
 def recurrent(cell: jrnn.Cell, *, both_ways: bool = False) -> jrnn.Layer:
     """A layer of `cell`, or one in each direction."""

@@ -45,6 +45,10 @@ class RunConfig:
         """With what depends on other options or on the environment filled in, so that --resume and what tries a run know it."""
         return self
 
+    def filled(self, defaults: Mapping[str, Any]) -> Self:
+        """With `defaults` for those options of them that were not given, which are None."""
+        return dataclasses.replace(self, **{name: defaults[name] for name in defaults if getattr(self, name) is None})
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trained:

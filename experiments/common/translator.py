@@ -11,7 +11,7 @@ import numpy as np
 
 import jrnn
 from experiments.common.options import Count
-from experiments.common.recurrent import RecurrentConfig, recurrent
+from experiments.common.recurrent import RecurrentConfig
 from jrnn import attention
 from jrnn.data import Vocabulary, bucketed
 from jrnn.decode import Beams, beam_search
@@ -48,8 +48,8 @@ class Pair(NamedTuple):
 def build(config: TranslatorConfig, vocabularies: Vocabularies) -> EncoderDecoder:
     """Layers in both directions; a decoder that attends in its first layer, over tied embeddings."""
     size, hidden = config.embedding, config.hidden
-    stack = config.make_stack(size, both_ways=True, dropout_before=True)
-    encoder = jrnn.Layered((jrnn.Embedding(len(vocabularies[0]), size), *stack))
+    layers = config.make_stack(size, both_ways=True, dropout_before=True)
+    encoder = jrnn.Layered((jrnn.Embedding(len(vocabularies[0]), size), *layers))
     summary: Any = encoder.output_size
     attentions = {
         "additive": lambda: attention.Additive(hidden, summary, hidden),
@@ -60,14 +60,9 @@ def build(config: TranslatorConfig, vocabularies: Vocabularies) -> EncoderDecode
     first: jrnn.Cell = config.make_cell(inputs, summary if config.attention == "dot" else hidden)
     if config.attention != "none":
         first = jrnn.AttentionBefore(first, attentions[config.attention]())
-    dropout = jrnn.Dropout(config.dropout)
-    layers: list[jrnn.Layer] = [dropout, recurrent(first), dropout]
-    for _ in range(config.layers - 1):
-        layers += [config.make_layer(layers[-2].output_size or 0), dropout]
-    layers += [jrnn.Dense(layers[-2].output_size or 0, size), dropout]
     ways: Any = ("state", "input") if config.attention == "none" else ("state",)
-    own = jrnn.Layered(tuple(layers))
-    decoder = Decoder(len(vocabularies[1]), own, summary_size=summary, ways=ways, tied=True)
+    stack = config.make_decoder_stack(first, size)
+    decoder = Decoder(len(vocabularies[1]), stack, summary_size=summary, ways=ways, tied=True)
     return EncoderDecoder(encoder, decoder)
 
 

@@ -34,9 +34,9 @@ import numpy as np
 import scipy.io
 
 from experiments.common.extras import need
+from experiments.data import midi
 from experiments.data.files import File, read
-from experiments.rolls import midi
-from experiments.rolls.midi import KEYS
+from experiments.data.midi import KEYS
 
 Corpus = Literal["bach", "jsb", "nottingham"]
 

@@ -1,1 +1,1 @@
-"""What `experiments.music` alone needs: MIDI files, pictures of piano rolls."""
+"""What `experiments.music` alone needs: pictures of piano rolls."""

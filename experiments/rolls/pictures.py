@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.common.pictures import save
-from experiments.rolls.midi import LOWEST
+from experiments.data.midi import LOWEST
 
 
 def rolls(path: Path, shown: Sequence[tuple[str, np.ndarray]], *, mark: int | None = None) -> None:
