@@ -65,6 +65,14 @@ def few_programs_at_a_time():
         jax.clear_caches()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def wide_terminal():
+    """Errors are not broken into lines, whose ends would depend on the length of a path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "1000")
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> pathlib.Path:
     """The directory of data sets: $JRNN_DATA, or shared/data next to the checkout."""

@@ -11,7 +11,7 @@ from cases import CELLS, cast, key, normal, random_inputs, random_params, run, s
 from cases import step as step_
 from jax.sharding import PartitionSpec as P
 from laws import in_loops, weighted
-from test_any_cell import Attending, attended
+from test_context import Attending, attended
 
 import jrnn
 from jrnn import initializers
