@@ -35,7 +35,7 @@ def weight_gradients(f: Callable[..., Any], *arguments: Any) -> Any:
     The CPU backend is slow at them as they stand: float32 gradients of GRUs of 128 to 512 units are 3 to 7 % of a
     training step faster with the narrower matrix transposed first, 16-bit training steps 1.03 to 1.17 times as fast.
     """
-    rules = {"reduce_sum": _sum} | product_rules(*arguments) | convolution_rules()
+    rules = _sum_rules() | product_rules(*arguments) | convolution_rules()
     if on("weight_gradients"):
         rules["dot_general"] = _product_over_rows
     return run_by_rules(f, rules, *arguments)
@@ -83,6 +83,33 @@ def _is_sharded(a: jax.Array) -> bool:
     return any(axis is not None for axis in jax.typeof(a).sharding.spec)
 
 
-def _sum(equation: Any, terms: list[jax.Array]) -> jax.Array:
-    """The sum, of 16-bit floats in float32: the gradient of a bias is a sum over all rows."""
-    return equation.primitive.bind(*halves_to_float32(terms), **equation.params).astype(equation.outvars[0].aval.dtype)
+def _sum_rules() -> Rules:
+    """Sums of 16-bit floats in float32: the gradient of a bias is a sum over all rows.
+
+    A sum of a sum, over time and then over rows, is taken at once: rounded between them, the CPU backend makes one nested loop of
+    the two (13 in place of 0.4 ms for [32, 32, 2048] in bfloat16, where a training step of an LSTM takes 65).
+    """
+    # By the id of a sum: it, what it sums, and which axis of that each of its own is; None is one of size 1.
+    known: dict[int, tuple[jax.Array, jax.Array, list[int | None]]] = {}
+
+    def total(equation: Any, operands: list[jax.Array]) -> jax.Array:
+        _, terms, axes = known.get(id(operands[0]), (None, operands[0], list(range(operands[0].ndim))))
+        left = [axis for place, axis in enumerate(axes) if place not in equation.params["axes"]]
+        gone = tuple(axis for axis in range(terms.ndim) if axis not in left)
+        made = equation.primitive.bind(halves_to_float32(terms), **equation.params | {"axes": gone})
+        out = equation.outvars[0].aval
+        made = made.astype(out.dtype)
+        made = made if made.shape == out.shape else made.reshape(out.shape)
+        known[id(made)] = made, terms, left
+        return made
+
+    def reshaped(equation: Any, operands: list[jax.Array]) -> jax.Array:
+        made = equation.primitive.bind(*operands, **equation.params)
+        a = operands[0]
+        if id(a) in known and [size for size in made.shape if size != 1] == [size for size in a.shape if size != 1]:
+            _, terms, axes = known[id(a)]
+            longer = iter([axis for axis, size in zip(axes, a.shape, strict=True) if size != 1])
+            known[id(made)] = made, terms, [None if size == 1 else next(longer) for size in made.shape]
+        return made
+
+    return {"reduce_sum": total, "reshape": reshaped}
