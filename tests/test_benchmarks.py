@@ -273,3 +273,9 @@ def test_every_workaround_has_a_row_and_the_control_too(tmp_path, capsys):
     assert "| one_tanh |" in printed
     assert "| halves_as_integers | same program | same program |" in printed
     assert "halves_as_integers" in workarounds.useless(result)
+
+    path = tmp_path / "run" / "result.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(whole | {"workarounds": {name: result[name] for name in ("nothing", "one_tanh")}}))
+    workarounds.main([*small, "--names", "one_tanh", "halves_as_integers", f"--out={tmp_path / 'run'}", "--resume"])
+    assert json.loads(path.read_text()) == whole  # what was measured before the end is not measured anew

@@ -4,12 +4,14 @@
 
 Prints, for each of `jrnn.xla.WORKAROUNDS`, the time and the temporary memory without it over those with it, forward and in
 training: above 1 it gains. The first row switches nothing off and shows the noise. What gains nothing anywhere is a candidate for
-deletion. `--quick` takes about three minutes on two cores, the whole about fifteen. Writes result.json.
+deletion. `--quick` takes about three minutes on two cores, the whole about fifteen; a killed run goes on by --resume. Writes
+result.json.
 """
 
 import contextlib
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -167,10 +169,17 @@ def main(arguments: list[str] | None = None) -> None:
         machine = measure.machine()
         console.print(f"{machine['processor']}, jax {machine['versions']['jax']}; run directory: {run.directory}")
         console.print("| off | time and memory, forward | training | what it does |\n|---|---|---|---|", markup=False)
+        path = run.directory / "result.json"
         result: dict[str, Any] = {}
+        if config.resume and path.exists():
+            before = json.loads(path.read_text())
+            if before["machine"] != machine:
+                raise ValueError(f"--resume: {path} was measured on another machine or with other versions; start anew")
+            result = before["workarounds"]
         for name in (NOTHING, *config.names):
-            result[name] = measured(config, name)
-            write_json(run.directory / "result.json", {"machine": machine, "workarounds": result})
+            if name not in result:
+                result[name] = measured(config, name)
+                write_json(path, {"machine": machine, "workarounds": result})
             console.print(line(name, result[name]), markup=False, soft_wrap=True)
         console.print(f"Nothing gained anywhere: {', '.join(useless(result)) or 'none of them'}", markup=False)
 
