@@ -2,8 +2,8 @@
 
 Everything here exists for XLA's CPU backend, as of jax 0.10, and is left out on other backends. Each workaround is one
 function, with its reason and what it gained where it was measured (two cores, AMD EPYC, jax 0.10.2), and has a switch:
-`off(name)`. `python -m experiments.benchmarks.workarounds` measures each for the jax at hand; what no longer pays is to
-be deleted.
+`off(name)`. `python -m experiments.benchmarks.workarounds` measures each for the jax at hand, as in
+`experiments/benchmarks/results/2026-11-27-epyc-2-cores-workarounds`; what no longer pays is to be deleted.
 
 | file | what |
 |---|---|

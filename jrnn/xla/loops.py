@@ -134,8 +134,8 @@ def stackable(tree: Any) -> Any:
 def made_once(tree: Any, *, on_any_backend: bool = False) -> Any:
     """The tree behind a barrier: what follows reads it, and does not compute it again.
 
-    Without one the CPU backend computes a new state twice, once for the carry and once for the stack: 1.05 to 1.24
-    times the time of a training step of a GRU.
+    Without one the CPU backend computes a new state twice, once for the carry and once for the stack. With jax 0.12 1.07 times the
+    time forward (LSTM of 256 units, float32: 1.26); 0.10.2 drops most barriers before it could gain by them.
     """
     if not (on("barriers") or (on_any_backend and not on_cpu())):
         return tree
