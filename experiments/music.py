@@ -5,7 +5,7 @@
 learns from the chorales of Bach that music21 ships (needs no download). The piano rolls of published results:
 
     python -m experiments.music --data jsb
-    python -m experiments.music --data nottingham --batch 8 --learning-rate 0.004
+    python -m experiments.music --data nottingham
 
 `roll.png` shows a piece that was held out, what was expected of each frame, and how the model goes on by itself. A finished run
 composes: `python -m experiments.music compose --run DIR --seed 3 --out piece.mid`. Your own MIDI files: `--files DIR`.
@@ -36,9 +36,9 @@ NAME = "music"
 PRIMES = "primes.json"
 TARGETS = {"jsb": 8.45, "nottingham": 3.29}
 DEFAULTS = {
-    "bach": {"hidden": 200, "dropout": 0.4, "transpose": 5, "epochs": 40, "window": 256},
-    "jsb": {"hidden": 400, "dropout": 0.5, "transpose": 0, "epochs": 50, "window": 256},
-    "nottingham": {"hidden": 256, "dropout": 0.1, "transpose": 0, "epochs": 25, "window": 128},
+    "bach": {"hidden": 200, "layers": 1, "dropout": 0.4, "transpose": 5, "epochs": 40, "window": 256},
+    "jsb": {"hidden": 400, "layers": 1, "dropout": 0.5, "transpose": 0, "epochs": 50, "window": 256},
+    "nottingham": {"hidden": 384, "layers": 2, "dropout": 0.4, "transpose": 0, "epochs": 30, "window": 128},
 }
 
 Semitones = Annotated[int, Limit("0 to 11 semitones", lambda value: 0 <= value < 12)]
@@ -56,9 +56,11 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     """Of --files, quarter notes in a frame; by default a half."""
     cell: Cell = "lstm"
     hidden: Count | None = None
-    """Units in each layer; by default 200 for bach and files, 400 for jsb, 256 for nottingham."""
+    """Units in each layer; by default 200 for bach and files, 400 for jsb, 384 for nottingham."""
+    layers: Count | None = None
+    """Recurrent layers, one on top of the other; by default 1, for nottingham 2."""
     dropout: Rate | None = None
-    """Share of features dropped after layers, the same in all frames; by default 0.4, for jsb 0.5, for nottingham 0.1."""
+    """Share of features dropped after layers, the same in all frames; by default 0.4, for jsb 0.5."""
     transpose: Semitones | None = None
     """Each piece is moved by up to so many semitones, anew each time it is trained on; by default 5 for bach and files, else 0:
     the others are in C, all of them."""
@@ -68,7 +70,7 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     learning_rate: float = 0.002
     weight_decay: float = 0.01
     epochs: Count | None = None
-    """Passes over the training data; by default 40, for jsb 50, for nottingham 25."""
+    """Passes over the training data; by default 40, for jsb 50, for nottingham 30."""
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 1, "window": 16}
 
