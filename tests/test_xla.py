@@ -359,3 +359,20 @@ def test_a_step_in_16_bits_is_one_in_32_then_rounded(name):
     for a, b in zip(*(cases.floats(tree)[0] for tree in (cell.step(params, state, x)[0], want)), strict=True):
         assert a.dtype == jnp.bfloat16
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_gradient_of_a_bias_in_16_bits_is_rounded_once():
+    """Over time and rows at once: h = relu(b), whose slope is the cotangent of each step and row."""
+    cell = jrnn.Elman(2, 64, activation="relu")
+    params = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.bfloat16), cell.init(jax.random.key(0)))
+    params = params._replace(b=jnp.ones(64, jnp.bfloat16))
+    xs = jnp.zeros((40, 7, 2), jnp.bfloat16)
+    weights = jnp.asarray(np.random.default_rng(0).uniform(1, 2, (40, 7, 64)), jnp.bfloat16)
+
+    def loss(params):
+        return jnp.sum((jrnn.unroll(cell, params, xs)[1] * weights).astype(jnp.float32))
+
+    once = jnp.asarray(np.asarray(weights, np.float64).sum((0, 1)), jnp.bfloat16)
+    between = weights.astype(jnp.float32).sum(0).astype(jnp.bfloat16).astype(jnp.float32).sum(0).astype(jnp.bfloat16)
+    assert not np.array_equal(once, between)
+    np.testing.assert_array_equal(jax.jit(jax.grad(loss))(params).b, once)
