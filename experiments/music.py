@@ -36,10 +36,13 @@ NAME = "music"
 PRIMES = "primes.json"
 TARGETS = {"jsb": 8.45, "nottingham": 3.29}
 DEFAULTS = {
-    "bach": {"hidden": 200, "layers": 1, "dropout": 0.4, "transpose": 5, "epochs": 40, "window": 256},
-    "jsb": {"hidden": 400, "layers": 1, "dropout": 0.5, "transpose": 0, "epochs": 50, "window": 256},
-    "nottingham": {"hidden": 384, "layers": 2, "dropout": 0.4, "transpose": 0, "epochs": 30, "window": 128},
-}
+    "bach": {"hidden": 200, "dropout": 0.4, "transpose": 5, "epochs": 40},
+    "jsb": {"hidden": 400, "dropout": 0.5, "transpose": 0, "epochs": 50},
+    "nottingham": {
+        "hidden": 256, "layers": 2, "dropout": 0.3, "transpose": 0, "epochs": 30, "window": 128, "learning_rate": 0.003,
+    },
+}  # fmt: skip
+ALIKE = {"layers": 1, "window": 256, "learning_rate": 0.002}
 
 Semitones = Annotated[int, Limit("0 to 11 semitones", lambda value: 0 <= value < 12)]
 
@@ -56,18 +59,19 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     """Of --files, quarter notes in a frame; by default a half."""
     cell: Cell = "lstm"
     hidden: Count | None = None
-    """Units in each layer; by default 200 for bach and files, 400 for jsb, 384 for nottingham."""
+    """Units in each layer; by default 200 for bach and files, 400 for jsb, 256 for nottingham."""
     layers: Count | None = None
     """Recurrent layers, one on top of the other; by default 1, for nottingham 2."""
     dropout: Rate | None = None
-    """Share of features dropped after layers, the same in all frames; by default 0.4, for jsb 0.5."""
+    """Share of features dropped after layers, the same in all frames; by default 0.4, for jsb 0.5, for nottingham 0.3."""
     transpose: Semitones | None = None
     """Each piece is moved by up to so many semitones, anew each time it is trained on; by default 5 for bach and files, else 0:
     the others are in C, all of them."""
     window: Count | None = None
     """Frames of a piece that are trained on at once; longer pieces are cut. By default 256, for nottingham 128."""
     batch: Count = 4
-    learning_rate: float = 0.002
+    learning_rate: float | None = None
+    """Peak of AdamW's learning rate; by default 0.002, for nottingham 0.003."""
     weight_decay: float = 0.01
     epochs: Count | None = None
     """Passes over the training data; by default 40, for jsb 50, for nottingham 30."""
@@ -75,7 +79,7 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 8, "epochs": 1, "window": 16}
 
     def resolved(self) -> Self:
-        return self.filled(DEFAULTS["bach" if self.files else self.data])
+        return self.filled(ALIKE | DEFAULTS["bach" if self.files else self.data])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

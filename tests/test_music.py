@@ -166,7 +166,7 @@ def test_what_was_trained_composes(finished, tmp_path):
 
 
 def test_a_cold_draw_is_the_likelier_of_on_and_off():
-    model = build(music.Config(hidden=8, dropout=0.0))
+    model = build(music.Config(hidden=8, dropout=0.0).resolved())
     params = model.init(jax.random.key(0))
     prime = melody(1, 6)
     written = compose(model, params, prime, jax.random.key(1), length=5, temperature=1e-6)
