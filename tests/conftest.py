@@ -14,10 +14,10 @@ os.environ.setdefault("KERAS_BACKEND", "jax")  # one for all tests of a process:
 # For thousands of small programs, each run a few times: most of the time would go into optimising them. Processes that a test
 # starts too. `optimised_compilation` is for the tests that read what the compiler made.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# Up to 0.10 there are two ways to make code for a CPU: the older one takes half the time. Newer versions refuse the flag.
+# 0.10 has two ways to make code for a CPU: with the older one the laws take half the CPU time. 0.12 refuses the flag.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    quick = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}"
+    older = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {older}"
 # Workers, and runs that go on with others, share what was compiled.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     compiled = tempfile.TemporaryDirectory(prefix="jrnn-tests-")

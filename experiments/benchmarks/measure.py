@@ -1,6 +1,7 @@
 """Times of several programs, interleaved in one process; the machine, and its rate of matrix products."""
 
 import importlib.metadata
+import json
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +35,16 @@ class Program(NamedTuple):
     read: Callable[[Any], Mapping[str, np.ndarray]]  # what `call` returned, as the reference names it
     compile_seconds: float | None = None  # None where nothing is compiled
     temporary_bytes: int | None = None  # None where nobody says
+
+
+def measured_before(path: Path, machine: Mapping[str, Any]) -> Any:
+    """What a killed run wrote to `path`, to go on with; None where it wrote nothing. ValueError where its machine was another."""
+    if not path.exists():
+        return None
+    result = json.loads(path.read_text())
+    if result["machine"] != machine:
+        raise ValueError(f"--resume: {path} was measured on another machine or with other versions; start anew")
+    return result
 
 
 def tolerance(dtype: str) -> float:

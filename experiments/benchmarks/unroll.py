@@ -6,7 +6,6 @@ minutes on two cores, the whole grid hours; a killed run goes on by --resume. Wr
 
 import dataclasses
 import itertools
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -218,13 +217,9 @@ def main(arguments: list[str] | None = None) -> None:
         run, config = open_run(NAME, Config, arguments)
         path = run.directory / "result.json"
         machine = measure.machine()
-        if config.resume and path.exists():
-            result = json.loads(path.read_text())
-            if result["machine"] != machine:
-                raise ValueError(f"--resume: {path} was measured on another machine or with other versions; start anew")
-        else:
-            rates = measure.matrix_rates()
-            result = {"machine": machine, "rates": rates, "seconds": 0.0, "points": []}
+        result = measure.measured_before(path, machine) if config.resume else None
+        if result is None:
+            result = {"machine": machine, "rates": measure.matrix_rates(), "seconds": 0.0, "points": []}
         run.start()
         console.print(f"{machine['processor']}, {machine['devices']}; run directory: {run.directory}")
         try:

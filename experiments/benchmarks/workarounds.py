@@ -4,14 +4,13 @@
 
 Prints, for each of `jrnn.xla.WORKAROUNDS`, the time and the temporary memory without it over those with it, forward and in
 training: above 1 it gains. The first row switches nothing off and shows the noise. What gains nothing anywhere is a candidate for
-deletion. `--quick` takes about three minutes on two cores, the whole about fifteen; a killed run goes on by --resume. Writes
-result.json.
+deletion. `--quick` takes about three minutes on two cores, the whole about fifteen with `--rounds 9 --seconds 3`; a killed run goes on
+by --resume. Writes result.json.
 """
 
 import contextlib
 import dataclasses
 import itertools
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -170,12 +169,8 @@ def main(arguments: list[str] | None = None) -> None:
         console.print(f"{machine['processor']}, jax {machine['versions']['jax']}; run directory: {run.directory}")
         console.print("| off | time and memory, forward | training | what it does |\n|---|---|---|---|", markup=False)
         path = run.directory / "result.json"
-        result: dict[str, Any] = {}
-        if config.resume and path.exists():
-            before = json.loads(path.read_text())
-            if before["machine"] != machine:
-                raise ValueError(f"--resume: {path} was measured on another machine or with other versions; start anew")
-            result = before["workarounds"]
+        before = measure.measured_before(path, machine) if config.resume else None
+        result: dict[str, Any] = before["workarounds"] if before else {}
         for name in (NOTHING, *config.names):
             if name not in result:
                 result[name] = measured(config, name)
