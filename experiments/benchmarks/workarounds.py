@@ -4,8 +4,8 @@
 
 Prints, for each of `jrnn.xla.WORKAROUNDS`, the time and the temporary memory without it over those with it, forward and in
 training: above 1 it gains. The first row switches nothing off and shows the noise. What gains nothing anywhere is a candidate for
-deletion. `--quick` takes about three minutes on two cores, the whole about fifteen with `--rounds 9 --seconds 3`; a killed run goes on
-by --resume. Writes result.json.
+deletion. `--quick` takes about three minutes on two cores, the whole about fifteen with `--rounds 9 --seconds 3`; a killed run goes
+on by --resume. Writes result.json.
 """
 
 import contextlib
