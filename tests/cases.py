@@ -136,6 +136,12 @@ def cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda a: a if is_key(a) else a.astype(dtype), tree)
 
 
+def given(cell: Any, time: int = 6, rows: int = 3) -> tuple[Any, Any, Any]:
+    """Parameters, inputs and a state before the first step, with keys where the cell draws noise."""
+    params = random_params(cell)
+    return params, random_inputs(cell, time, rows), cell.initial_state(params, (rows,), key(1))
+
+
 def same(got: Any, want: Any, tolerance: float = 1e-5) -> None:
     """Both trees hold the same arrays, up to `tolerance` relative to the largest entry of each (at least 1)."""
     assert jax.tree.structure(got) == jax.tree.structure(want)
@@ -146,3 +152,11 @@ def same(got: Any, want: Any, tolerance: float = 1e-5) -> None:
         np.testing.assert_allclose(
             a, b, rtol=0, atol=tolerance * scale, equal_nan=False, err_msg=jax.tree_util.keystr(path)
         )
+
+
+def same_bits(got: Any, want: Any) -> None:
+    """Both trees hold the same JAX arrays to the bit, of the same dtypes."""
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want)):
+        assert isinstance(a, jax.Array)
+        assert (a.dtype, a.shape, np.asarray(a).tobytes()) == (b.dtype, b.shape, np.asarray(b).tobytes())

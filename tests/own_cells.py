@@ -63,6 +63,71 @@ class Simple(jrnn.Cell):
         return jnp.tanh(v)
 
 
+class Context(NamedTuple):
+    memory: Any  # [*batch, positions, hidden]
+    there: Any  # bool [*batch, positions]
+
+
+@cell
+class Attending(Simple):
+    """The state before a step looks at a memory, which is added to what the past says."""
+
+    takes_context = True
+
+    def initial_state(self, params, batch=(), key=None):
+        return Hidden(jnp.zeros((*batch, HIDDEN), params.params.w_h.dtype))
+
+    def project(self, params, x):
+        return x @ params.params.w_x
+
+    def recur(self, params, state):
+        (weights, (memory, there)) = params
+        scores = jnp.einsum("...h,...sh->...s", state.h @ weights.w_h, memory)
+        shares = jax.nn.softmax(jnp.where(there, scores, -1e9), -1)
+        return jnp.einsum("...s,...sh->...h", shares, memory)
+
+
+def attended(rows=ROWS, positions=6):
+    lengths = jnp.arange(rows) % positions + 1
+    there = jnp.arange(positions)[None] < lengths[:, None]
+    return Context(normal(7, rows, positions, HIDDEN), there)
+
+
+class Turned(NamedTuple):
+    h: jax.Array
+    steps: jax.Array
+
+
+@cell
+class Turning(jrnn.Cell):
+    """h_t = a h_{t-1} + x_t W with complex h, and a count of steps; y = Re h."""
+
+    input_size: int = 3
+    output_size: int = 4
+
+    recurrent = ()
+
+    def init(self, key):
+        return {"w": jnp.zeros((3, 4)), "a": jnp.zeros((2, 4))}
+
+    def initial_state(self, params, batch=(), key=None):
+        dtype = jnp.complex128 if params["w"].dtype == jnp.float64 else jnp.complex64
+        return Turned(jnp.full((*batch, 4), 1 + 2j, dtype), jnp.full(batch, 5))
+
+    def project(self, params, x):
+        return x @ params["w"]
+
+    def recur(self, params, state):
+        a = jax.lax.complex(*params["a"].astype(state.h.real.dtype))
+        return jnp.broadcast_to(a, state.h.shape) * state.h
+
+    def update(self, params, state, z, r):
+        return Turned(r + z.astype(r.dtype), state.steps + 1)
+
+    def readout(self, params, state, x):
+        return state.h.real.astype(x.dtype)
+
+
 def by_hand(model, params, xs, state=None):
     """A Python loop over `step`."""
     state = model.initial_state(params, xs.shape[1:-1]) if state is None else state

@@ -1,46 +1,14 @@
 """A context, which a row sees at every step: its gradient, chunks, devices, memory, and one that does not fit."""
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 import pytest
 from cases import normal, same
 from laws import weighted
-from own_cells import HIDDEN, INPUT, ROWS, TIME, WAYS, Hidden, Simple, Weights, cell
+from own_cells import INPUT, ROWS, TIME, WAYS, Attending, Context, Hidden, Simple, Weights, attended, cell
 
 import jrnn
 from jrnn import Autodiff, Scan
-
-
-class Context(NamedTuple):
-    memory: Any  # [*batch, positions, hidden]
-    there: Any  # bool [*batch, positions]
-
-
-@cell
-class Attending(Simple):
-    """The state before a step looks at a memory, which is added to what the past says."""
-
-    takes_context = True
-
-    def initial_state(self, params, batch=(), key=None):
-        return Hidden(jnp.zeros((*batch, HIDDEN), params.params.w_h.dtype))
-
-    def project(self, params, x):
-        return x @ params.params.w_x
-
-    def recur(self, params, state):
-        (weights, (memory, there)) = params
-        scores = jnp.einsum("...h,...sh->...s", state.h @ weights.w_h, memory)
-        shares = jax.nn.softmax(jnp.where(there, scores, -1e9), -1)
-        return jnp.einsum("...s,...sh->...h", shares, memory)
-
-
-def attended(rows=ROWS, positions=6):
-    lengths = jnp.arange(rows) % positions + 1
-    there = jnp.arange(positions)[None] < lengths[:, None]
-    return Context(normal(7, rows, positions, HIDDEN), there)
 
 
 @pytest.mark.parametrize("way", WAYS)
