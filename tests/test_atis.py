@@ -4,6 +4,7 @@ import gzip
 import hashlib
 
 import pytest
+from data_sets import needs
 
 from experiments.data import atis
 from experiments.data.atis import Utterance, load, parse, words_of
@@ -91,8 +92,7 @@ def test_another_content_is_an_error(folder):
 
 @pytest.fixture(scope="module")
 def real(data_dir):
-    if not (data_dir / "atis").is_dir():
-        pytest.skip(f"no atis in {data_dir}: set JRNN_DATA to a folder that holds atis/")
+    needs(data_dir, "atis")
     return load(data_dir)
 
 

@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from data_sets import needs
 
 pytest.importorskip("sklearn", reason="the experiments extra is not installed")
 pytest.importorskip("PIL", reason="the experiments extra is not installed")
@@ -238,8 +239,7 @@ def test_flickr8k_is_not_downloaded(tmp_path):
 
 
 def test_published_sizes(data_dir):
-    if not (data_dir / "flickr8k_1000").is_dir():
-        pytest.skip(f"no flickr8k_1000 in {data_dir}: set JRNN_DATA to a folder that holds it")
+    needs(data_dir, "flickr8k_1000")
     found = load("flickr", data_dir=data_dir)
     assert [part.images.shape for part in found[2:]] == [(count, 112, 112, 3) for count in (800, 100, 100)]
     assert len({name for part in found[2:] for name in part.names}) == 1000

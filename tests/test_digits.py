@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+from data_sets import needs
 
 pytest.importorskip("sklearn", reason="the experiments extra is not installed")
 
@@ -107,8 +108,7 @@ def test_no_network_says_where_it_looked(tmp_path):
 
 
 def test_published_sizes(data_dir):
-    if not (data_dir / "mnist").is_dir():
-        pytest.skip(f"no mnist in {data_dir}: set JRNN_DATA to a folder that holds mnist/")
+    needs(data_dir, "mnist")
     found = load("mnist", data_dir=data_dir)
     assert [len(part.labels) for part in found[1:]] == [55_000, 5_000, 10_000]
     assert {part.pixels.shape[1:] for part in found[1:]} == {(28, 28)}

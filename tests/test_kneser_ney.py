@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from data_sets import needs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,8 +75,7 @@ def test_errors_are_those_of_the_other_model():
 
 
 def test_tiny_shakespeare(data_dir):
-    if not (data_dir / "tinyshakespeare").is_dir():
-        pytest.skip(f"no tinyshakespeare in {data_dir}: set JRNN_DATA to a folder that holds tinyshakespeare/")
+    needs(data_dir, "tinyshakespeare")
     text = corpora.load("tinyshakespeare", data_dir=data_dir)
     vocabulary = corpora.vocabulary(text)
     train, valid = (corpora.encode(part, vocabulary) for part in (text.train, text.valid))

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from data_sets import needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,8 +103,7 @@ def test_the_floor_by_hand():
 
 @pytest.mark.parametrize(("corpus", "floor"), [("jsb", 10.49), ("nottingham", 5.16)])
 def test_the_floors_of_the_published_rolls(corpus, floor, data_dir):
-    if not (data_dir / "polyphonic_mat").is_dir():
-        pytest.skip(f"no polyphonic_mat in {data_dir}")
+    needs(data_dir, "polyphonic_mat")
     found = piano_rolls.load(corpus, data_dir=data_dir)
     np.testing.assert_allclose(piano_rolls.markov_floor(found.train, found.test), floor, atol=0.01)
 

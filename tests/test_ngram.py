@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
+from data_sets import needs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,8 +84,7 @@ def test_errors(train, text, vocabulary_size, order, message):
     [("tinyshakespeare", "valid", 5, 1.669), ("ptb", "test", 6, 1.567 * math.log(2))],
 )
 def test_known_floors(data_dir, corpus, part, order, nats):
-    if not (data_dir / corpus).is_dir():
-        pytest.skip(f"no {corpus} in {data_dir}: set JRNN_DATA to a folder that holds {corpus}/")
+    needs(data_dir, corpus)
     text = corpora.load(corpus, data_dir=data_dir)
     vocabulary = corpora.vocabulary(text)
     train, held_out = (corpora.encode(characters, vocabulary) for characters in (text.train, getattr(text, part)))

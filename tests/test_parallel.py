@@ -3,6 +3,7 @@
 import gzip
 
 import pytest
+from data_sets import needs
 
 pytest.importorskip("pooch", reason="the experiments extra is not installed")
 pytest.importorskip("num2words", reason="the translation extra is not installed")
@@ -36,8 +37,7 @@ def test_other_languages(monkeypatch):
 
 
 def test_multi30k(data_dir):
-    if not (data_dir / "multi30k").is_dir():
-        pytest.skip(f"no multi30k in {data_dir}")
+    needs(data_dir, "multi30k")
     corpus = parallel.first(parallel.load("multi30k", data_dir=data_dir), 30)
     assert corpus.train.texts[0][0] == "Zwei junge weiße Männer sind im Freien in der Nähe vieler Büsche."
     assert corpus.train.targets[0] == [

@@ -5,6 +5,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from data_sets import needs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,8 +79,7 @@ def test_sst2_trains_on_phrases_and_tests_on_sentences(monkeypatch, tmp_path):
 
 def test_published_sizes(data_dir):
     for name in ("sentence_classification", "sst"):
-        if not (data_dir / name).is_dir():
-            pytest.skip(f"no {name} in {data_dir}: set JRNN_DATA to a folder that holds {name}/")
+        needs(data_dir, name)
     mr, sst = load("mr", data_dir=data_dir), load("sst2", data_dir=data_dir)
     assert [len(part.labels) for part in mr[1:]] == [8_528, 1_067, 1_067]
     assert sum(sum(part.labels) for part in mr[1:]) == 5_331  # half of 10,662

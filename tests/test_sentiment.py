@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from data_sets import needs
 
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
 pytest.importorskip("grain", reason="the data extra is not installed")
@@ -89,8 +90,7 @@ def test_it_learns_what_no_count_of_words_tells(finished):
 
 
 def test_smoke_on_real_data(data_dir, tmp_path, capsys):
-    if not (data_dir / "sst").is_dir():
-        pytest.skip(f"no sst in {data_dir}: set JRNN_DATA to a folder that holds sst/")
+    needs(data_dir, "sst")
     said = run(capsys, "--smoke", "--corpus", "sst2", "--data-dir", data_dir, "--out", tmp_path / "run")
     assert "test: " in said
     found = json.loads((tmp_path / "run" / "result.json").read_text())

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from data_sets import needs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -199,8 +200,7 @@ def test_the_floor_is_the_most_frequent():
 
 
 def test_published_floor(data_dir):
-    if not (data_dir / "atis").is_dir():
-        pytest.skip(f"no atis in {data_dir}")
+    needs(data_dir, "atis")
     data = atis.load(data_dir)
     found = floor([*data.train, *data.valid], data.test)
     assert found["intent"] == pytest.approx(70.8, abs=0.05)

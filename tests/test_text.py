@@ -7,6 +7,7 @@ import sysconfig
 import numpy as np
 import pooch
 import pytest
+from data_sets import needs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -224,8 +225,7 @@ def test_ptb_lines_are_stripped_and_end_in_a_newline(tmp_path, monkeypatch):
     [("tinyshakespeare", (1_003_854, 111_540, 0), 65), ("ptb", (5_017_482, 393_042, 442_423), 50)],
 )
 def test_published_sizes(data_dir, corpus, lengths, symbols):
-    if not (data_dir / corpus).is_dir():
-        pytest.skip(f"no {corpus} in {data_dir}: set JRNN_DATA to a folder that holds {corpus}/")
+    needs(data_dir, corpus)
     text = load(corpus, data_dir=data_dir)
     assert (len(text.train), len(text.valid), len(text.test or "")) == lengths
     assert len(vocabulary(text)) == symbols

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 
 import pytest
+from data_sets import needs
 
 pytest.importorskip("conllu", reason="the experiments extra is not installed")
 
@@ -155,8 +156,7 @@ def test_a_folder_that_holds_no_treebank(tmp_path):
 
 
 def test_published_sizes_and_floor(data_dir):
-    if not (data_dir / "ud_english_ewt").is_dir():
-        pytest.skip(f"no ud_english_ewt in {data_dir}: set JRNN_DATA to a folder that holds it")
+    needs(data_dir, "ud_english_ewt")
     found = load(data_dir=data_dir)
     assert [len(part) for part in found[1:]] == [12_544, 2_001, 2_077]
     assert [sum(len(s.words) for s in part) for part in found[1:]] == [204_577, 25_147, 25_094]

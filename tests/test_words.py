@@ -5,6 +5,7 @@ import sysconfig
 
 import numpy as np
 import pytest
+from data_sets import needs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -189,8 +190,7 @@ def test_ptb_is_read_as_it_is(tmp_path, monkeypatch):
 
 
 def test_published_sizes_and_floors(data_dir):
-    if not (data_dir / "ptb").is_dir():
-        pytest.skip(f"no ptb in {data_dir}: set JRNN_DATA to a folder that holds ptb/")
+    needs(data_dir, "ptb")
     found = load("ptb", data_dir=data_dir)
     assert [len(part) for part in found[2:]] == [929_589, 73_760, 82_430]  # Zaremba et al. 2014
     assert len(found.vocabulary) == 10_000
