@@ -69,14 +69,14 @@ class Config(TranslatorConfig, supervised.TrainingConfig):
     """Words seen less often in training are unknown."""
     batch: Count = 64
     epochs: Count | None = None
-    """Passes over the training data; by default 3 for numbers and 12 else."""
+    """Passes over the training data; by default 2 for numbers and 12 else."""
 
     SMOKE: ClassVar[dict[str, Any]] = {"hidden": 12, "embedding": 8, "epochs": 1}
 
     def resolved(self) -> Self:
         numbers = self.data == "numbers" and self.files is None
         own = (
-            {"hidden": 128, "embedding": 64, "dropout": 0.1, "epochs": 3}
+            {"hidden": 128, "embedding": 64, "dropout": 0.1, "epochs": 2}
             if numbers
             else {"hidden": 256, "embedding": 256, "dropout": 0.4, "epochs": 12}
         )

@@ -15,8 +15,7 @@ What was trained writes a tune in the metre and key that are asked for:
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -33,16 +32,15 @@ from experiments.common.recurrent import RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.data import abc_notation, tunes
 from experiments.data.abc_notation import Tune
-from experiments.data.ngram import kneser_ney_probabilities, ngram_probabilities
 from experiments.melodies import pictures, scores
+from experiments.melodies.composer import Composer, asked
+from experiments.melodies.floors import ORDER, ngram_floors
 from jrnn import losses
 from jrnn.data import Batch, batch_axes, bucketed
-from jrnn.decode import generate
 from jrnn.models import LanguageModel
 
 NAME = "tunes"
 VOCABULARY = "vocabulary.json"
-ORDER = 5  # of the n-gram floors
 PARSED = 0.9  # the share of written tunes that should parse
 Nucleus = Annotated[float, Limit("a probability in (0, 1]", lambda value: 0 < value <= 1)]
 
@@ -106,13 +104,6 @@ class Example(NamedTuple):
     targets: np.ndarray  # int32 [time], to the end token
 
 
-class Written(NamedTuple):
-    """What the model wrote."""
-
-    document: str
-    ended: bool  # by its end token, and not cut off
-
-
 def build(config: Config, characters: str) -> LanguageModel:
     """Embedding, recurrent layers with variational dropout around each (Gal & Ghahramani 2016), output."""
     stack = config.make_stack(config.embedding, dropout_before=True, variational=True)
@@ -133,64 +124,6 @@ def make_loss(model: LanguageModel) -> Any:
         return losses.cross_entropy(logits, batch.data.targets, real)
 
     return loss
-
-
-def ngram_floors(train: Sequence[Tune], held_out: Sequence[Tune], characters: str) -> dict[str, float]:
-    """Nats per character of n-gram models, which like the network know where a tune begins, and have to say where it ends."""
-
-    def stream(part: Sequence[Tune]) -> np.ndarray:
-        before = np.full(ORDER - 2, tunes.START, np.int32)
-        return np.concatenate([row for tune in part for row in (before, tunes.encode(tune.document, characters))])
-
-    seen, text = stream(train), stream(held_out)
-    counted = text[ORDER - 1 :] != tunes.START
-    found = {}
-    for name, model in (("Witten-Bell", ngram_probabilities), ("Kneser-Ney", kneser_ney_probabilities)):
-        probabilities = model(seen, text, len(characters) + tunes.END + 1, ORDER)
-        found[f"{name} {ORDER}-gram"] = float(-np.log(probabilities[counted]).mean())
-    return found
-
-
-class Composer:
-    """Writes tunes."""
-
-    def __init__(self, model: LanguageModel, params: Any, characters: str):
-        self._model, self._params, self._characters = model, params, characters
-
-    def write(
-        self, beginning: str, *, count: int, length: int, key: jax.Array, temperature: float, top_p: float
-    ) -> list[Written]:
-        """`count` tunes that begin so, each of at most `length` characters; what does not end is cut at its last bar line."""
-        before = tunes.encode(beginning, self._characters)[:-1]
-        if length <= len(beginning):
-            raise ValueError(
-                f"the greatest length is {length}; expected more than the {len(beginning)} characters of {beginning!r}, "
-                f"with which the tune has to begin: raise --length"
-            )
-        given = jnp.tile(before[:, None], (1, count))
-        state = self._model.initial_state(self._params, (count,))
-        if len(before) > 1:
-            state, _ = self._model.apply(self._params, given[:-1], state)
-        found = generate(
-            functools.partial(self._model.step, self._params),
-            state,
-            given[-1],
-            key,
-            length=length - len(beginning),
-            end=tunes.END,
-            forbidden=[tunes.START],
-            temperature=temperature,
-            top_p=top_p,
-        )
-        texts = [beginning + tunes.decode(tokens, self._characters) for tokens in np.asarray(found.tokens).T]
-        return [Written(text if end else cut(text), bool(end)) for text, end in zip(texts, found.ended, strict=True)]
-
-
-def cut(document: str) -> str:
-    """Without what follows the last bar line, where there is one after the header."""
-    body = document.find("\nL:") + 1
-    last = max(document.rfind("|", body), document.rfind("|]", body) + 1)
-    return f"{document[: last + 1]}\n" if body and last > body else document
 
 
 def train(run: Run, config: Config) -> None:
@@ -348,37 +281,6 @@ def midi_files(out: Path, count: int) -> list[Path]:
     for path in found:
         check_value("out", path, NewFile)
     return found
-
-
-def asked(known: Sequence[Sequence[Any]], metre: str | None, key: str | None, seed: int) -> str:
-    """The beginning of a tune in this metre and key, of those in `known` (metre, key, how many tunes).
-
-    Where the key alone is given its metre is drawn as the training tunes in that key have it.
-    """
-    metre = metre and usual(abc_notation.metre_of, metre)
-    key = key and usual(abc_notation.key_of, key)
-    metres = list(dict.fromkeys(one for one, _, _ in known))
-    keys = list(dict.fromkeys(one for _, one, _ in known))
-    for name, value, choices in (("--metre", metre, metres), ("--key", key, keys)):
-        if value is not None and value not in choices:
-            raise ValueError(
-                f"{name} is {value!r}, which the training tunes do not have; they have {', '.join(choices)}"
-            )
-    if key is None:
-        return "" if metre is None else f"M:{metre}\nK:"
-    if metre is None:
-        own = [(one, count) for one, other, count in known if other == key]
-        shares = np.array([count for _, count in own]) / sum(count for _, count in own)
-        metre = own[np.random.default_rng(seed).choice(len(own), p=shares)][0]
-    return f"M:{metre}\nK:{key}\n"
-
-
-def usual(normalise: Callable[[str], str], text: str) -> str:
-    """`text` as it is written in training, where it can be read."""
-    try:
-        return normalise(text)
-    except ValueError:
-        return text
 
 
 main = command(NAME, Config, train, also={"write": (Write, write)})

@@ -17,7 +17,7 @@ import mido
 from experiments import tunes as experiment
 from experiments.data import abc_notation, tunes
 from experiments.data.ngram import ngram_probabilities
-from experiments.melodies import scores
+from experiments.melodies import composer, floors, scores
 from jrnn.models import LanguageModel
 
 pytestmark = pytest.mark.usefixtures("as_a_user")
@@ -197,10 +197,10 @@ def test_requests_that_cannot_be_met(finished, capsys):
 
 def test_a_key_alone_has_a_metre_of_its_own_tunes():
     known = [["6/8", "D", 9], ["4/4", "Em", 2], ["2/4", "Em", 1]]
-    found = {experiment.asked(known, None, "Em", seed) for seed in range(30)}
+    found = {composer.asked(known, None, "Em", seed) for seed in range(30)}
     assert found == {"M:4/4\nK:Em\n", "M:2/4\nK:Em\n"}
-    assert experiment.asked(known, "6/8", None, 0) == "M:6/8\nK:"
-    assert experiment.asked(known, None, None, 0) == ""
+    assert composer.asked(known, "6/8", None, 0) == "M:6/8\nK:"
+    assert composer.asked(known, None, None, 0) == ""
 
 
 @pytest.mark.parametrize(
@@ -269,10 +269,10 @@ def test_copied_is_more_than_half_in_one_run():
 
 def test_what_is_cut_off_ends_at_its_last_bar_line():
     head = "M:6/8\nK:D\nL:1/8\n"
-    assert experiment.cut(f"{head}abc def|ab") == f"{head}abc def|\n"
-    assert experiment.cut(f"{head}abc def|]ab") == f"{head}abc def|]\n"
-    assert experiment.cut(f"{head}abc") == f"{head}abc"
-    assert experiment.cut("M:C|") == "M:C|"
+    assert composer.cut(f"{head}abc def|ab") == f"{head}abc def|\n"
+    assert composer.cut(f"{head}abc def|]ab") == f"{head}abc def|]\n"
+    assert composer.cut(f"{head}abc") == f"{head}abc"
+    assert composer.cut("M:C|") == "M:C|"
 
 
 def test_the_loss_and_the_floor_count_every_character_and_the_end(finished):
@@ -299,8 +299,8 @@ def test_the_loss_and_the_floor_count_every_character_and_the_end(finished):
     texts = [np.concatenate([start[1:], tunes.encode(t.document, characters)]) for t in some]
     each = [-np.log(ngram_probabilities(seen, text, len(characters) + 2, 5)) for text in texts]
     assert [len(one) for one in each] == [len(t.document) + 1 for t in some]
-    floors = experiment.ngram_floors(corpus.train, some, characters)
-    assert floors["Witten-Bell 5-gram"] == pytest.approx(np.concatenate(each).mean())
+    found = floors.ngram_floors(corpus.train, some, characters)
+    assert found["Witten-Bell 5-gram"] == pytest.approx(np.concatenate(each).mean())
 
 
 def test_bits_are_nats_in_another_unit(finished):
@@ -341,7 +341,7 @@ def test_no_file_is_overwritten(finished, tmp_path, capsys):
 
 def test_metres_and_keys_as_people_write_them():
     known = [["4/4", "Em", 2], ["6/8", "D", 1]]
-    assert experiment.asked(known, "C", "E minor", 0) == "M:4/4\nK:Em\n"
-    assert experiment.asked(known, "C", None, 0) == "M:4/4\nK:"
+    assert composer.asked(known, "C", "E minor", 0) == "M:4/4\nK:Em\n"
+    assert composer.asked(known, "C", None, 0) == "M:4/4\nK:"
     with pytest.raises(ValueError, match="--key is 'H', which the training tunes do not have; they have Em, D"):
-        experiment.asked(known, None, "H", 0)
+        composer.asked(known, None, "H", 0)
