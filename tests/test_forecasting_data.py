@@ -59,6 +59,23 @@ def test_months_are_equal_steps(write):
     assert data.season(series) == 12
 
 
+def test_months_and_years_alone(write):
+    months = data.load(file=write(["month,v", *(f"{2000 + n // 12}-{n % 12 + 1:02},{n}" for n in range(40))]))
+    assert months.times[14] == np.datetime64("2001-03-01")
+    assert data.season(months) == 12
+    years = data.load(file=write(["year,v", *(f"{1990 + n},{n}" for n in range(9))]))
+    assert years.times[-1] == np.datetime64("1998-01-01")
+
+
+@pytest.mark.parametrize("step", [datetime.timedelta(milliseconds=4), datetime.timedelta(microseconds=1)])
+def test_steps_below_a_second(write, step):
+    series = data.load(file=write(lines(step=step)))
+    assert (np.diff(series.times) == np.timedelta64(step)).all()
+    assert data.season(series) == datetime.timedelta(days=1) // step
+    with pytest.raises(ValueError, match=f"comes {2 * step} after the row before it; expected {step}: fill"):
+        data.load(file=write([*lines(step=step)[:6], *lines(step=step)[7:]]))
+
+
 @pytest.mark.parametrize(
     ("step", "rows"),
     [
@@ -97,9 +114,9 @@ def changed(line, cells):
         (changed(7, "2020-02-28 05:00:00,1,"), "mine.csv:7: v1 is ''; expected a finite number"),
         (changed(7, "2020-02-28 05:00:00,nan,2"), "mine.csv:7: v0 is 'nan'; expected a finite number"),
         (changed(7, "2020-02-28 05:00:00,inf,2"), "mine.csv:7: v0 is 'inf'"),
-        (changed(7, "2020-02-28 04:00:00,1,2"), "mine.csv:7: 2020-02-28T04:00:00 is not after 2020-02-28T04:00:00"),
-        (changed(7, "2019-02-28 05:00:00,1,2"), "mine.csv:7: 2019-02-28T05:00:00 is not after .*: sort the rows"),
-        ([*lines()[:6], *lines()[7:]], "mine.csv:7: 2020-02-28T06:00:00 comes 2:00:00 after .* expected 1:00:00: fill"),
+        (changed(7, "2020-02-28 04:00:00,1,2"), "mine.csv:7: 2020-02-28 04:00:00 is not after 2020-02-28 04:00:00"),
+        (changed(7, "2019-02-28 05:00:00,1,2"), "mine.csv:7: 2019-02-28 05:00:00 is not after .*: sort the rows"),
+        ([*lines()[:6], *lines()[7:]], "mine.csv:7: 2020-02-28 06:00:00 comes 2:00:00 after .* expected 1:00:00: fill"),
     ],
 )
 def test_errors_name_the_line_and_the_remedy(write, content, message):

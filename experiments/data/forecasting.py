@@ -14,14 +14,15 @@ they are filled linearly, as is customary.
 CC BY-ND 4.0), cut into 12, 4 and 4 months of 30 days as everyone does; the rows after them are left out. It is read from
 `ett/ETTh1.csv` in `data_dir`, else in the folder that the environment variable JRNN_DATA names, else downloaded.
 
-Any csv file with a header, a first column of times (ISO 8601) at equal steps and numbers in all others will do as well; its
-rows, as those of `co2`, are cut into 60, 20 and 20 %, the same proportions.
+Any csv file with a header, a first column of times (ISO 8601, from years alone to microseconds) at equal steps and numbers in all
+others will do as well; its rows, as those of `co2`, are cut into 60, 20 and 20 %, the same proportions.
 """
 
 import csv
 import datetime
 import io
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -41,6 +42,7 @@ ETTH1 = File(
 PARTS = ("train", "valid", "test")
 _MONTH = 30 * 24  # rows of ETTh1
 _DAY = 24 * 3600.0  # seconds
+_YEAR_OR_MONTH = re.compile(r"[0-9]{4}(-[0-9]{2})?")
 _SHARES = (0.6, 0.8)  # of the rows of all but ETTh1: where the validation and the test part begin
 
 
@@ -49,7 +51,7 @@ class Series(NamedTuple):
 
     name: str
     columns: tuple[str, ...]
-    times: np.ndarray  # datetime64[s] [rows]: UTC where the file gives an offset, else as it has them
+    times: np.ndarray  # datetime64[us] [rows]: UTC where the file gives an offset, else as it has them
     values: np.ndarray  # float64 [rows, variables]
     ends: dict[str, int]  # where the parts "train", "valid" and "test" end; each begins where the one before it ends
 
@@ -114,7 +116,7 @@ def windows(series: Series, part: str, *, lookback: int, horizon: int) -> Window
 
 def season(series: Series) -> int:
     """Rows after which the series is likely to repeat: a day's where a day has several rows; else a week's, or a year's."""
-    step = float(np.median(np.diff(series.times).astype(np.float64)))
+    step = float(np.median(np.diff(series.times) / np.timedelta64(1, "s")))
     return next((round(span * _DAY / step) for span in (1, 7, 365.25) if span * _DAY >= 1.9 * step), 1)
 
 
@@ -141,7 +143,7 @@ def _co2() -> Series:
     table = need("statsmodels.datasets.co2", "forecasting").load_pandas().data  # slow to import
     weeks = table["co2"].interpolate()
     values = weeks.to_numpy(np.float64)[:, None]
-    return Series("co2", ("CO2, ppm",), weeks.index.to_numpy("datetime64[s]"), values, _cut(len(values)))
+    return Series("co2", ("CO2, ppm",), weeks.index.to_numpy("datetime64[us]"), values, _cut(len(values)))
 
 
 def _cut(rows: int) -> dict[str, int]:
@@ -179,7 +181,7 @@ def _parse(content: bytes, path: str) -> tuple[tuple[str, ...], np.ndarray, np.n
         values.append([_number(cell, where, name) for cell, name in zip(row[1:], header[1:])])
     if len(values) < 2:
         raise ValueError(f"{path} has {len(values)} rows below its header; expected a time series: use another file")
-    instants = np.asarray(times, "datetime64[s]")
+    instants = np.asarray(times, "datetime64[us]")
     _check_steps(instants, lines_of_rows, path)
     return tuple(header[1:]), instants, np.asarray(values)
 
@@ -193,8 +195,11 @@ def _rows(reader: Any, path: str) -> Iterator[list[str]]:
 
 
 def _time(cell: str, where: str, column: str) -> datetime.datetime:
+    text = cell.strip()
+    if _YEAR_OR_MONTH.fullmatch(text):
+        text += "-01-01"[len(text) - 4 :]
     try:
-        time = datetime.datetime.fromisoformat(cell.strip())
+        time = datetime.datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
             f"{where}: {column} is {cell!r}; expected a time such as 2016-07-01 00:00:00 in the first column: write it so"
@@ -218,9 +223,9 @@ def _number(cell: str, where: str, column: str) -> float:
 def _check_steps(times: np.ndarray, lines: list[int], path: str) -> None:
     """Rows in order, and none missing: a step may differ from the usual one by half of it, as months do."""
     steps = np.diff(times)
-    usual = np.median(steps.astype(np.int64)).astype("timedelta64[s]")
+    usual = np.median(steps.astype(np.int64)).astype("timedelta64[us]")
     for index in np.flatnonzero((steps <= np.timedelta64(0)) | (steps > 1.5 * usual))[:1]:
-        before, after = times[index], times[index + 1]
+        before, after = times[index].item(), times[index + 1].item()
         wrong = f"is not after {before}, the row before it: sort the rows by time, each once"
         if after > before:
             wrong = f"comes {steps[index].item()} after the row before it; expected {usual.item()}: fill in the rows between"
