@@ -72,6 +72,8 @@ LAYERS: dict[str, jrnn.Layer] = {
 }
 
 ALL = CELLS | LAYERS
+OF_EACH_KIND = {name: CELLS[name] for name in KINDS} | LAYERS
+"""For what depends on how a model is made, and not on what it computes."""
 
 CANNOT_STREAM = ("reverse", "bidirectional", "bidirectional-one-loop", "rnn-gru-both-ways")
 

@@ -200,13 +200,12 @@ def dtypes_are_kept(model: Any) -> None:
     marks = {"lengths": jnp.array([5, 2]), "reset": jnp.zeros((TIME, 2), bool)}
     if isinstance(model, jrnn.Layer):
         marks["key"] = key(1)
-    for dtype in (jnp.float64, jnp.bfloat16, jnp.float16):
+    for dtype, start in ((jnp.float64, noisy), (jnp.bfloat16, None), (jnp.float16, noisy)):
         with jax.enable_x64(dtype == jnp.float64):
-            for start in (None, cast(noisy, dtype)):
-                leaves, put_back = floats((*cast((params, xs), dtype), start))
-                function = functools.partial(_result_and_gradient, model, put_back, marks)
-                for leaf in floats(jax.eval_shape(function, leaves))[0]:
-                    assert leaf.dtype == dtype, leaf
+            leaves, put_back = floats(cast((params, xs, start), dtype))
+            function = functools.partial(_result_and_gradient, model, put_back, marks)
+            for leaf in floats(jax.eval_shape(function, leaves))[0]:
+                assert leaf.dtype == dtype, leaf
 
 
 def _result_and_gradient(model: Any, put_back: Any, marks: Any, leaves: list[jax.Array]) -> Any:

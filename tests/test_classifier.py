@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, LAYERS, key, normal, random_inputs, random_params, same
+from cases import CELLS, KINDS, LAYERS, key, normal, random_inputs, random_params, same
 
 import jrnn
 from jrnn import pooling
@@ -19,7 +19,7 @@ EMBEDDED = jrnn.Layered((jrnn.Embedding(7, 3), jrnn.Dropout(0.3), *jrnn.rnn(
     jrnn.GRU, input_size=3, hidden_size=4, bidirectional=True).layers))  # fmt: skip
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 7, (TIME, ROWS)), jnp.int32)
 POOLINGS = {"last": None, "mean": pooling.Mean(), "max": pooling.Max(), "attention": pooling.Attention(5)}
-ALL = LAYERS | {name: jrnn.Recurrent(cell) for name, cell in CELLS.items()}
+ALL = LAYERS | {name: jrnn.Recurrent(CELLS[name]) for name in KINDS}
 ALL |= {
     "residual-both-ways": jrnn.Residual(jrnn.Bidirectional(
         jrnn.Recurrent(jrnn.GRU(3, 2)), jrnn.Recurrent(jrnn.Elman(3, 1), reverse=True))),

@@ -69,13 +69,15 @@ class Newton(jrnn.Engine):
     def find(self, system):
         steps = system.steps()
         guess = jax.tree.map(lambda s: jnp.broadcast_to(s, (system.xs.shape[0], *s.shape)), system.state)
-        for _ in range(system.xs.shape[0]):
+
+        def closer(_, guess):
             made = jax.vmap(system.step)(system.shifted(guess), steps)[0]
             off = [a - b for a, b in zip(differentiable(made), differentiable(guess), strict=True)]
             first = [jnp.zeros_like(a) for a in differentiable(system.state)]
             moves = ParallelScan().solve(linearised(system, guess, steps), first, Unknowns(None, None, off)).state
-            guess = with_differentiable(made, [a + b for a, b in zip(differentiable(guess), moves, strict=True)])
-        return Found(guess, steps)
+            return with_differentiable(made, [a + b for a, b in zip(differentiable(guess), moves, strict=True)])
+
+        return Found(lax.fori_loop(0, system.xs.shape[0], closer, guess), steps)
 
 
 # ... to here.

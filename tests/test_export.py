@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import test_encoder_decoder
 from cases import (
-    ALL,
     CANNOT_STREAM,
     HIDDEN,
     INPUT,
+    LAYERS,
+    OF_EACH_KIND,
     cast,
     normal,
     random_inputs,
@@ -29,7 +30,7 @@ from jrnn.interop.int8 import dequantize, quantize
 from jrnn.models import Classifier, LanguageModel, Tagger
 
 pytest.importorskip("flatbuffers", reason="JAX writes exported functions with flatbuffers, which is not installed")
-STREAMED = {name: model for name, model in ALL.items() if name not in CANNOT_STREAM}
+STREAMED = {name: model for name, model in OF_EACH_KIND.items() if name not in CANNOT_STREAM}
 READER = """
 import sys
 import jax, numpy as np
@@ -52,9 +53,9 @@ def flat(state):
     return {jax.tree_util.keystr(path).replace("[", ".").replace("]", "").strip("."): leaf for path, leaf in leaves}
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_a_whole_sequence_of_any_size(name):
-    model = ALL[name]
+    model = OF_EACH_KIND[name]
     params = random_params(model)
     call = jax.export.deserialize(stablehlo.export(model, params, lengths=True)).call
     xs, lengths = random_inputs(model, 5, 3), jnp.array([3, 0, 5], jnp.int32)
@@ -161,7 +162,7 @@ def test_the_state_of_an_exported_step_can_be_donated():
 def test_requests_that_cannot_be_met():
     cell = jrnn.LSTM(INPUT, HIDDEN)
     params = random_params(cell)
-    both = ALL["rnn-gru-both-ways"]
+    both = LAYERS["rnn-gru-both-ways"]
 
     def fails(error, words, model, params, **options):
         with pytest.raises(error, match=words):
@@ -174,7 +175,9 @@ def test_requests_that_cannot_be_met():
         random_params(both),
         step=True,
     )
-    fails(TypeError, r"step=True.*runs from the last step", ALL["reverse"], random_params(ALL["reverse"]), step=True)
+    fails(
+        TypeError, r"step=True.*runs from the last step", LAYERS["reverse"], random_params(LAYERS["reverse"]), step=True
+    )
     fails(ValueError, r"lengths=True is of whole sequences", cell, params, step=True, lengths=True)
     fails(ValueError, r"platforms is \('gpu',\).*'cuda'", cell, params, platforms=("gpu",))
     fails(ValueError, r"platforms is 'cpu'; expected a tuple", cell, params, platforms="cpu")
@@ -194,7 +197,7 @@ TOKENS = jnp.array([[1, 2, 3], [4, 5, 6], [3, 1, 0], [2, 2, 5]], jnp.int32)
 @pytest.mark.parametrize("marks", [{}, MARKS], ids=["whole", "lengths"])
 @pytest.mark.parametrize("kind", [Classifier, Tagger])
 def test_models_that_give_labels(kind, marks):
-    model = kind(jrnn.Layered((jrnn.Embedding(7, INPUT), ALL["rnn-gru-both-ways"])), 5)
+    model = kind(jrnn.Layered((jrnn.Embedding(7, INPUT), LAYERS["rnn-gru-both-ways"])), 5)
     params = random_params(model)
     call = jax.export.deserialize(stablehlo.export(model, params, lengths=bool(marks))).call
     same(call(TOKENS, *marks.values()), model.apply(params, TOKENS, **marks))

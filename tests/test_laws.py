@@ -8,8 +8,8 @@ from cases import ALL, CANNOT_STREAM, CELLS, apply, cast, floats, random_inputs,
 from jax.test_util import check_grads
 
 # Every law for these: a gated cell, one with products inside its update, one with noise and steps of its own length, one of
-# convolutions, a wrapper with keys; a layer of each sort. The others go through a few laws here, their derivatives through
-# test_gradient, their values through the oracles of NumPy, PyTorch and other libraries.
+# convolutions, a wrapper with keys; a layer of each sort. The others go through few laws here, gradients among them, through
+# test_streaming step by step, and by value through the oracles of NumPy, PyTorch and other libraries.
 KINDS = (
     "lstm",
     "gru-before",
@@ -27,7 +27,7 @@ KINDS = (
 )
 OF_A_KIND = {name: ALL[name] for name in KINDS}
 DIFFERENTIATED = ("lstm", "ctrnn-everything", "conv-gru", "zoneout", "checkpointed", "layered")
-FEW = (laws.compiled_is_eager, laws.models_are_plain_values, laws.dtypes_are_kept, laws.padding_is_absent)
+FEW = (laws.models_are_plain_values, laws.dtypes_are_kept, laws.padding_is_absent)
 
 
 def causal(models):
@@ -41,7 +41,6 @@ TABLE = [
         (laws.STREAMED, causal(OF_A_KIND)),
         (laws.DERIVATIVES, {name: ALL[name] for name in DIFFERENTIATED}),
         (FEW, {name: model for name, model in ALL.items() if name not in OF_A_KIND}),
-        ((laws.unroll_is_a_loop,), causal({name: model for name, model in ALL.items() if name not in OF_A_KIND})),
     )
     for law in group
     for name, model in models.items()

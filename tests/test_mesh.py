@@ -65,9 +65,14 @@ def case(name, way, mark):
     )
 
 
-TABLE = [case(name, way, mark) for name in SEVEN for way in GRADIENTS for mark in MARKS] + [
-    pytest.param(LAYERS[name], {}, MARKS["marks"], id=name) for name in OF_LAYERS
+TABLE = [
+    case(name, way, mark)
+    for name in SEVEN
+    for way in GRADIENTS
+    for mark in MARKS
+    if way == "default" or mark == "marks"
 ]
+TABLE += [pytest.param(LAYERS[name], {}, MARKS["marks"], id=name) for name in OF_LAYERS]
 
 
 @pytest.mark.parametrize(("model", "options", "marks"), TABLE)
