@@ -313,6 +313,79 @@ def test_noise_takes_its_key_from_the_rngs_or_from_init_key():
     same(rnn.apply(variables, X, deterministic=True, init_key=key(7)), jnp.swapaxes(want, 0, 1))
 
 
+# Episodes that end, steps that are not real
+
+DONE = jnp.array([[1, 0, 0, 1, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1]], bool)
+HELD = jnp.array([[1, 1, 0, 1, 1, 0], [0, 1, 1, 1, 1, 1], [1, 0, 0, 1, 0, 1]], bool)  # not a step where False
+
+
+class Scanned(nn.Module):
+    """What recurrent reinforcement learning writes by hand: a cell that starts anew where an episode begins."""
+
+    @functools.partial(nn.scan, variable_broadcast="params", in_axes=1, out_axes=1, split_rngs={"params": False})
+    @nn.compact
+    def __call__(self, carry, step):
+        x, done, held = step
+        fresh = nn.GRUCell(HIDDEN).initialize_carry(key(0), x.shape)
+        before = jnp.where(done[:, None], fresh, carry)
+        after, y = nn.GRUCell(HIDDEN, name="cell")(before, x)
+        return jnp.where(held[:, None], after, before), jnp.where(held[:, None], y, 0)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("time_major", [False, True])
+def test_reset_and_mask_are_those_of_a_scan_written_by_hand(time_major, reverse):
+    by_hand = Scanned()
+    rnn = RNN(jrnn.GRU(INPUT, HIDDEN), time_major=time_major, return_carry=True, reverse=reverse)
+    start = normal(1, BATCH, HIDDEN)
+    variables = random_like(jax.eval_shape(by_hand.init, key(0), start, (X, DONE, HELD)))
+    swapped = {"params": {"cell": from_gru(variables["params"]["cell"])}}
+    carry = jrnn.cells.gru.GRUState(start)
+
+    def turned(a):
+        return jnp.swapaxes(a, 0, 1) if time_major else a
+
+    @jax.jit
+    def want(x):
+        marks = jax.tree.map(lambda a: jnp.flip(a, 1) if reverse else a, (x, DONE, HELD))
+        end, ys = by_hand.apply(variables, start, marks)
+        return laws.weighted(end) + laws.weighted(ys), (end, ys)
+
+    @jax.jit
+    def got(x):
+        marks = {"mask": turned(HELD), "reset": turned(DONE)}
+        end, ys = rnn.apply(swapped, turned(x), initial_carry=carry, **marks)
+        return laws.weighted(end.h) + laws.weighted(turned(ys)), (end.h, turned(ys))
+
+    same(jax.value_and_grad(got, has_aux=True)(X), jax.value_and_grad(want, has_aux=True)(X))
+
+
+def test_reset_within_lengths_of_the_run_in_reverse():
+    """Each row as if it were alone, without its padding."""
+    rnn = RNN(jrnn.GRU(INPUT, HIDDEN), reverse=True, return_carry=True)
+    variables = random_like(jax.eval_shape(rnn.init, key(0), X))
+    carry, ys = rnn.apply(variables, X, seq_lengths=LENGTHS, reset=DONE & REAL)
+    for row, length in enumerate(LENGTHS.tolist()):
+        end, outputs = rnn.apply(variables, X[row, :length], reset=DONE[row, :length])
+        same((carry.h[row], ys[row, :length]), (end.h, outputs))
+
+
+def test_weights_may_be_drawn_by_another_initialiser():
+    def longest(key, cell):
+        return jrnn.initializers.chrono(key, cell, cell.init(key), longest=30)
+
+    cell = jrnn.LSTM(INPUT, HIDDEN)
+    drawn = RNN(cell, params_init=longest, param_dtype=jnp.bfloat16).init(key(0), X.astype(jnp.bfloat16))
+    assert drawn["params"]["cell"]["w_h"].dtype == jnp.bfloat16
+    forget = drawn["params"]["cell"]["b"][HIDDEN : 2 * HIDDEN]
+    assert jnp.all(forget >= 0)
+    assert jnp.any(forget > 1)
+    half = lambda key, layer: jax.tree.map(lambda a: jnp.full_like(a, 0.5), layer.init(key))  # noqa: E731
+    stack = RNN(STACK, params_init=half).init(key(0), X)
+    single = Cell(cell, params_init=half).init(key(0), cell.initial_state(cell.init(key(0))), X[0, 0])
+    assert all(jnp.all(a == 0.5) for a in jax.tree.leaves((stack, single)))
+
+
 # Where Flax's own RNN fails
 
 
@@ -533,7 +606,16 @@ def test_mistakes_are_named():
         (lambda: rnn.apply(variables, X.astype(jnp.bfloat16)), "bfloat16.*float32"),
         (lambda: rnn.apply(variables, X, seq_lengths=LENGTHS[:2]), r"seq_lengths is int32\[2\].*\[3\]"),
         (lambda: rnn.apply(variables, X, seq_lengths=LENGTHS.astype(float)), r"seq_lengths is float32\[3\]"),
+        (lambda: rnn.apply(variables, X, reset=DONE.T), r"reset is bool\[6, 3\]; expected bool\[3, 6\]"),
+        (
+            lambda: rnn.apply(variables, X, mask=HELD.astype(float)),
+            "mask has dtype float32; expected bool: write mask != 0",
+        ),
         (lambda: rnn.apply(variables, X, initial_carry=X), "state is a"),
+        (
+            lambda: RNN(jrnn.LSTM(INPUT, HIDDEN), params_init=lambda key, cell: {}).init(key(0), X),
+            "what params_init returned is a dict.*expects a LSTMParams",
+        ),
         (
             lambda: rnn.apply({"params": {"cell": {"w_h": jnp.zeros((5, 20)), "b": jnp.zeros(20)}}}, X),
             r"params lacks \['w_x'\]",

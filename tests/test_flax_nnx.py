@@ -424,6 +424,45 @@ def _squares(rnn, x, **options):
     return sum(jnp.sum(jnp.square(a)) for a in jax.tree.leaves(rnn(x, **options)))
 
 
+# Episodes that end, steps that are not real
+
+DONE = jnp.array([[1, 0, 0, 1, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1]], bool)
+HELD = jnp.array([[1, 1, 0, 1, 1, 0], [0, 1, 1, 1, 1, 1], [1, 0, 0, 1, 0, 1]], bool)  # not a step where False
+
+
+def test_reset_and_mask_are_those_of_a_loop_written_by_hand():
+    flax_rnn, rnn = both("gru", return_carry=True)
+
+    def by_hand(cell, x):
+        h, ys = jnp.zeros((BATCH, HIDDEN)), []
+        for t in range(TIME):
+            before = jnp.where(DONE[:, t, None], 0, h)
+            after, y = cell(before, x[:, t])
+            h = jnp.where(HELD[:, t, None], after, before)
+            ys.append(jnp.where(HELD[:, t, None], y, 0))
+        return h, jnp.stack(ys, 1)
+
+    want = nnx.jit(by_hand)(flax_rnn.cell, X)
+    carry, ys = rnn(X, mask=HELD, reset=DONE)
+    same((carry.h, ys), want)
+    turned = rnn(jnp.swapaxes(X, 0, 1), time_major=True, mask=HELD.T, reset=DONE.T)
+    same((turned[0].h, jnp.swapaxes(turned[1], 0, 1)), want)
+    backwards = rnn(jnp.flip(X, 1), reverse=True, keep_order=True, mask=jnp.flip(HELD, 1), reset=jnp.flip(DONE, 1))
+    same((backwards[0].h, jnp.flip(backwards[1], 1)), want)
+
+
+def test_weights_may_be_drawn_by_another_initialiser():
+    def half(key, owner):
+        return jax.tree.map(lambda a: jnp.full_like(a, 0.5), owner.init(key))
+
+    cell = jrnn.LSTM(INPUT, HIDDEN)
+    for make, owner in ((RNN, cell), (RNN, STACK), (Cell, cell)):
+        module = make(owner, params_init=half, param_dtype=jnp.bfloat16, rngs=rngs())
+        leaves = jax.tree.leaves(nnx.state(module, nnx.Param))
+        assert len(leaves) == len(jax.tree.leaves(owner.init(key(0))))
+        assert all(leaf.dtype == jnp.bfloat16 and jnp.all(leaf == 0.5) for leaf in leaves)
+
+
 # A cell of jrnn in Flax's RNN
 
 
@@ -538,7 +577,13 @@ def test_mistakes_are_named():
         (lambda: rnn(X.astype(jnp.bfloat16)), "bfloat16.*float32"),
         (lambda: rnn(X, seq_lengths=LENGTHS[:2]), r"seq_lengths is int32\[2\].*\[3\]"),
         (lambda: rnn(X, seq_lengths=jnp.array([9, 0, 0])), "lengths holds 9"),
+        (lambda: rnn(X, mask=HELD.T), r"mask is bool\[6, 3\]; expected bool\[3, 6\]"),
+        (lambda: rnn(X, reset=DONE.astype(jnp.int32)), "reset has dtype int32; expected bool: write reset != 0"),
         (lambda: rnn(X, initial_carry=X), "state is a"),
+        (
+            lambda: RNN(jrnn.LSTM(INPUT, HIDDEN), params_init=lambda key, cell: {}, rngs=rngs()),
+            "what params_init returned is a dict.*expects a LSTMParams",
+        ),
         (lambda: broken(X), r"params.w_h has shape \[2, 2\].*\[5, 20\]"),
         (lambda: cell.initialize_carry((2, INPUT), rngs(), jax.nn.initializers.zeros), "carry_init is.*expected None"),
         (lambda: Cell(STACK, rngs=rngs()), "cell is a Layered; expected a cell of jrnn"),

@@ -11,7 +11,7 @@ from jax.extend.core import Literal
 
 from ..arrays import is_key
 from ..cell import Cell
-from ..checks import describe
+from ..checks import check_flags, check_params, describe
 from ..layers import BatchFirst, Layer, Recurrent
 
 
@@ -44,6 +44,8 @@ def run(
     *,
     key: jax.Array | None,
     seq_lengths: Any,
+    mask: Any,
+    reset: Any,
     time_major: bool,
     reverse: bool,
     keep_order: bool,
@@ -60,9 +62,28 @@ def run(
     xs = inputs if time_major else jnp.moveaxis(inputs, -1 - features, 0)
     batch = xs.shape[1 : xs.ndim - features]
     lengths = None if seq_lengths is None else _checked(jnp.asarray(seq_lengths), batch)
-    carry, ys = layer.apply(params, flip(xs, lengths) if reverse else xs, carry, lengths=lengths, key=key)
+    marks = {"mask": mask, "reset": reset}
+    for name, flags in marks.items():
+        if flags is not None:
+            flags = jnp.asarray(flags)
+            check_flags(flags, name, inputs.shape[: inputs.ndim - features])
+            marks[name] = flags if time_major else jnp.moveaxis(flags, -1, 0)
+    if reverse:
+        xs, marks = jax.tree.map(lambda a: flip(a, lengths), (xs, marks))
+    carry, ys = layer.apply(params, xs, carry, lengths=lengths, **marks, key=key)
     ys = flip(ys, lengths) if reverse and keep_order else ys
     return carry, ys if time_major else jnp.moveaxis(ys, 0, len(batch))
+
+
+def fresh(owner: Cell | Layer, key: Any, params_init: Any, dtype: Any) -> Any:
+    """Parameters of `owner` in `dtype`, drawn by `params_init`, else by itself."""
+    key = typed(key)
+    if params_init is None:
+        params = owner.init(key)
+    else:
+        params = params_init(key, owner.cell if isinstance(owner, Recurrent) else owner)
+        check_params(owner, params, "what params_init returned")
+    return jax.tree.map(lambda a: a if dtype is None else a.astype(dtype), params)
 
 
 def typed(key: jax.Array) -> jax.Array:

@@ -31,6 +31,8 @@ class RNN(nn.Module):
       deterministic: no dropout and no noise; needed, here or in the call, only by layers that have some. Their key comes from
         the rng collection `dropout`.
       param_dtype: of fresh parameters; None: JAX's default float.
+      params_init: draws them in place of `init`, given a key and the cell, or the layer if it is not a single cell's: an
+        initialiser of `jrnn.initializers`, say, by `lambda key, cell: chrono(key, cell, cell.init(key), longest=400)`.
     """
 
     cell: JrnnCell | Layer
@@ -40,6 +42,7 @@ class RNN(nn.Module):
     keep_order: bool = False
     deterministic: bool | None = None
     param_dtype: Any = None
+    params_init: Callable[[jax.Array, Any], Any] | None = None
 
     @nn.compact
     def __call__(
@@ -49,6 +52,8 @@ class RNN(nn.Module):
         initial_carry: Any = None,
         init_key: jax.Array | None = None,
         seq_lengths: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
         return_carry: bool | None = None,
         time_major: bool | None = None,
         reverse: bool | None = None,
@@ -62,6 +67,10 @@ class RNN(nn.Module):
           initial_carry: the state before the first step; None: the cell's initial state.
           init_key: key for the noise of that initial state, where a cell has some.
           seq_lengths: integers [*batch], how many steps of each row are real; 0 is allowed.
+          mask: bool [*batch, time] (or as the inputs, time first), False where a step is not real: the carry stays, the
+            output is zero.
+          reset: bool of the same shape, True where a row starts anew: before that step, in the order of the run, its carry
+            is the cell's initial state. In reinforcement learning: where an episode begins.
           return_carry, time_major, reverse, keep_order, deterministic: in place of the attributes.
         """
         layer = common.as_layer(self.cell)
@@ -84,6 +93,8 @@ class RNN(nn.Module):
             initial_carry,
             key=key,
             seq_lengths=seq_lengths,
+            mask=mask,
+            reset=reset,
             time_major=time_major,
             reverse=self.reverse if reverse is None else reverse,
             keep_order=self.keep_order if keep_order is None else keep_order,
@@ -99,6 +110,7 @@ class Cell(nn.RNNCellBase):
 
     cell: JrnnCell
     param_dtype: Any = None
+    params_init: Callable[[jax.Array, Any], Any] | None = None
 
     def __post_init__(self) -> None:
         common.check_cell(self.cell)
@@ -176,8 +188,7 @@ def _params(module: Any, owner: JrnnCell | Layer, *, whole: bool) -> Any:
 
 
 def _init(module: Any, owner: JrnnCell | Layer) -> Callable[[jax.Array], Any]:
-    dtype = module.param_dtype
-    return lambda key: jax.tree.map(lambda a: a if dtype is None else a.astype(dtype), owner.init(common.typed(key)))
+    return lambda key: common.fresh(owner, key, module.params_init, module.param_dtype)
 
 
 def _several(layer: Layer) -> bool:

@@ -32,6 +32,8 @@ class RNN(nnx.Module):
       keep_order: with `reverse`, outputs in the order of the inputs.
       deterministic: no dropout and no noise; `train()` and `eval()` set it.
       param_dtype: of the parameters; None: JAX's default float.
+      params_init: draws them in place of `init`, given a key and the cell, or the layer if it is not a single cell's: an
+        initialiser of `jrnn.initializers`, say, by `lambda key, cell: chrono(key, cell, cell.init(key), longest=400)`.
       rngs: `params` draws the parameters; a fork of `dropout` is kept by layers with dropout or noise, and by no others.
     """
 
@@ -45,6 +47,7 @@ class RNN(nnx.Module):
         keep_order: bool = False,
         deterministic: bool = False,
         param_dtype: Any = None,
+        params_init: Callable[[jax.Array, Any], Any] | None = None,
         rngs: nnx.Rngs,
     ):
         self.layer = nnx.static(common.as_layer(cell))
@@ -54,7 +57,7 @@ class RNN(nnx.Module):
         self.keep_order = keep_order
         self.deterministic = deterministic
         self.rngs = rngs.dropout.fork() if common.draws(self.layer) else nnx.data(None)
-        for name, value in _top(_init(self.layer, rngs, param_dtype)).items():
+        for name, value in _top(_init(self.layer, rngs, params_init, param_dtype)).items():
             setattr(self, name, _variables(value))
 
     def __call__(
@@ -63,6 +66,8 @@ class RNN(nnx.Module):
         *,
         initial_carry: Any = None,
         seq_lengths: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
         return_carry: bool | None = None,
         time_major: bool | None = None,
         reverse: bool | None = None,
@@ -76,6 +81,10 @@ class RNN(nnx.Module):
           inputs: in the parameters' dtype; any batch axes, or none; time first if `time_major`.
           initial_carry: the state before the first step; None: the cell's initial state.
           seq_lengths: integers [*batch], how many steps of each row are real; 0 is allowed.
+          mask: bool [*batch, time] (or as the inputs, time first), False where a step is not real: the carry stays, the
+            output is zero.
+          reset: bool of the same shape, True where a row starts anew: before that step, in the order of the run, its carry
+            is the cell's initial state. In reinforcement learning: where an episode begins.
           return_carry, time_major, reverse, keep_order, deterministic: in place of the constructor's.
           rngs: its `dropout` stream in place of the constructor's. A single stream, such as `nnx.Bidirectional` hands down to
             draw carries from, is not used.
@@ -90,6 +99,8 @@ class RNN(nnx.Module):
             initial_carry,
             key=key,
             seq_lengths=seq_lengths,
+            mask=mask,
+            reset=reset,
             time_major=self.time_major if time_major is None else time_major,
             reverse=self.reverse if reverse is None else reverse,
             keep_order=self.keep_order if keep_order is None else keep_order,
@@ -115,10 +126,17 @@ class Cell(nnx.RNNCellBase):
     hands every cell a key, whether or not the user gave one.
     """
 
-    def __init__(self, cell: JrnnCell, *, param_dtype: Any = None, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        cell: JrnnCell,
+        *,
+        param_dtype: Any = None,
+        params_init: Callable[[jax.Array, Any], Any] | None = None,
+        rngs: nnx.Rngs,
+    ):
         common.check_cell(cell)
         self.cell = nnx.static(cell)
-        for name, value in _items(_init(cell, rngs, param_dtype)):
+        for name, value in _items(_init(cell, rngs, params_init, param_dtype)):
             setattr(self, name, _variables(value))
 
     def __call__(self, carry: Any, inputs: jax.Array) -> tuple[Any, jax.Array]:
@@ -191,8 +209,8 @@ def _graph(cell: FlaxCell) -> Any:
     return graph
 
 
-def _init(owner: JrnnCell | Layer, rngs: nnx.Rngs, dtype: Any) -> Any:
-    return jax.tree.map(lambda a: a if dtype is None else a.astype(dtype), owner.init(common.typed(rngs.params())))
+def _init(owner: JrnnCell | Layer, rngs: nnx.Rngs, params_init: Any, dtype: Any) -> Any:
+    return common.fresh(owner, rngs.params(), params_init, dtype)
 
 
 @functools.lru_cache(maxsize=256)
