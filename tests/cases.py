@@ -22,6 +22,7 @@ CELLS: dict[str, jrnn.Cell] = {
     "lstm-projected": jrnn.ProjectedLSTM(INPUT, HIDDEN, 2),
     "gru-after": jrnn.GRU(INPUT, HIDDEN),
     "gru-without-bias": jrnn.GRU(INPUT, HIDDEN, bias=False),
+    "gru-softsign": jrnn.GRU(INPUT, HIDDEN, activation="soft_sign", gate_activation="hard_sigmoid"),
     "gru-before": jrnn.GRU(INPUT, HIDDEN, reset_after=False),
     "ctrnn": jrnn.CTRNN(INPUT, HIDDEN, tau=3.0),
     "ctrnn-learn-tau": jrnn.CTRNN(INPUT, HIDDEN, tau=(2.0, 3.0, 4.0, 5.0), learn_tau=True),

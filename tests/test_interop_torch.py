@@ -103,6 +103,37 @@ def test_out_and_in_again_through_pytorch_keeps_every_bit(torch, name, dtype):
         assert jax.tree.structure(back) == jax.tree.structure(params)
 
 
+@pytest.mark.parametrize("name", ["rnn-relu", "lstm", "gru-without-bias"])
+def test_a_cell_of_pytorch_alone(torch, name):
+    """`nn.LSTMCell` and its like, whose names have no `_l0`: the module, its tensors, and these inside a larger model."""
+    _, _, theirs, options = NETS[name]
+    net, layer = getattr(torch.nn, f"{theirs}Cell")(INPUT, HIDDEN, **options), build(name)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(2)
+    params = interop.from_state_dict(layer, net)
+    assert bits(interop.from_state_dict(layer, net.state_dict())) == bits(params)
+    inside = {f"core.{key}": tensor for key, tensor in net.state_dict().items()} | {"head.weight": torch.zeros(2)}
+    assert bits(interop.from_state_dict(layer, inside, prefix="core.")) == bits(params)
+    state, want = None, []
+    with torch.no_grad():
+        for x in torch.tensor(inputs()):
+            state = net(x, state)
+            want.append((state[0] if isinstance(state, tuple) else state).numpy())
+    np.testing.assert_allclose(layer.apply(params, jnp.asarray(inputs()))[1], np.stack(want), rtol=0, atol=1e-6)
+
+
+def test_the_module_itself_is_compared_with_the_layer(torch):
+    net = build_torch(torch, "rnn", 2, True)
+    assert bits(interop.from_state_dict(build("rnn", 2, True), net)) == bits(
+        interop.from_state_dict(build("rnn", 2, True), net.state_dict())
+    )
+    with pytest.raises(ValueError, match=r"Elman: activation is 'relu', and nn.RNN has nonlinearity 'tanh'"):
+        interop.from_state_dict(build("rnn-relu", 2, True), net)
+    with pytest.raises(TypeError, match=r"state_dict is a module GRU; LSTM.* expects nn.LSTM or its state dict"):
+        interop.from_state_dict(build("lstm"), build_torch(torch, "gru"))
+
+
 def test_pytorch_is_not_needed():
     """NumPy arrays in and out, from what a state dict holds."""
     layer = build("gru", 2)

@@ -219,8 +219,8 @@ def ConvLSTM(
     nowcasting").
 
         i, f, g, o = split(x_t * W_x + h_{t-1} * W_h + b)
-        c_t = σ(f) c_{t-1} + σ(i) tanh(g)
-        h_t = σ(o) tanh(c_t)
+        c_t = σ(f) c_{t-1} + σ(i) φ(g)
+        h_t = σ(o) φ(c_t)
         y_t = h_t
 
     `input_size` is (*spatial, channels), such as (height, width, 3); x_t [*batch, *spatial, channels], h_t and c_t
@@ -260,6 +260,8 @@ def ConvGRU(
     strides: int | tuple[int, ...] = 1,
     padding: str = "same",
     dilation: int | tuple[int, ...] = 1,
+    activation: Activation = "tanh",
+    gate_activation: Activation = "sigmoid",
     bias: bool = True,
 ) -> Convolutional:
     """Convolutional GRU (Ballas et al. 2016, "Delving deeper into convolutional networks for learning video
@@ -267,18 +269,25 @@ def ConvGRU(
 
         r = σ(x_t * W_xr + h_{t-1} * W_hr + b_r)
         z = σ(x_t * W_xz + h_{t-1} * W_hz + b_z)
-        n = tanh(x_t * W_xn + b + (r h_{t-1}) * W_hn)             reset_after=False: the paper
-        n = tanh(x_t * W_xn + b + r (h_{t-1} * W_hn + b_n))       reset_after=True: one convolution of h, as in cuDNN's GRU
+        n = φ(x_t * W_xn + b + (r h_{t-1}) * W_hn)                reset_after=False: the paper
+        n = φ(x_t * W_xn + b + r (h_{t-1} * W_hn + b_n))          reset_after=True: one convolution of h, as in cuDNN's GRU
         h_t = (1 - z) n + z h_{t-1}
         y_t = h_t
 
     `input_size` is (*spatial, channels), such as (height, width, 3); x_t [*batch, *spatial, channels], h_t
-    [*batch, *spatial', hidden]. z keeps the past when it is open, as in `GRU`; in the paper it is the other way round. `bias` is
-    that of `GRU`, the other options those of `Convolutional`, which it returns.
+    [*batch, *spatial', hidden]. z keeps the past when it is open, as in `GRU`; in the paper it is the other way round. From
+    `activation` on, and `reset_after`, the options are those of `GRU`, the others those of `Convolutional`, which it returns.
     """
     *spatial, channels = _sizes("ConvGRU", input_size)
     return Convolutional(
-        GRU(channels, hidden_size, reset_after=reset_after, bias=bias),
+        GRU(
+            channels,
+            hidden_size,
+            reset_after=reset_after,
+            activation=activation,
+            gate_activation=gate_activation,
+            bias=bias,
+        ),
         tuple(spatial),
         kernel_size,
         recurrent_kernel_size=recurrent_kernel_size,

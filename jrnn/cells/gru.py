@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from .. import initializers
 from ..arrays import add_bias
 from ..cell import Cell
+from ..checks import Activation, activation_function
 from ..xla.gates import sigmoid
 
 
@@ -44,19 +45,22 @@ class GRU(Cell[GRUParams, GRUState]):
 
         r = σ(x_t W_xr + h_{t-1} W_hr + b_r)
         z = σ(x_t W_xz + h_{t-1} W_hz + b_z)
-        n = tanh(x_t W_xn + b + r (h_{t-1} W_hn + b_n))     reset_after=True: PyTorch, cuDNN, Keras
-        n = tanh(x_t W_xn + b + (r h_{t-1}) W_hn)           reset_after=False: Cho et al. 2014
+        n = φ(x_t W_xn + b + r (h_{t-1} W_hn + b_n))        reset_after=True: PyTorch, cuDNN, Keras
+        n = φ(x_t W_xn + b + (r h_{t-1}) W_hn)              reset_after=False: Cho et al. 2014
         h_t = (1 - z) n + z h_{t-1}
         y_t = h_t
 
-    z keeps the past when it is open, as in Cho et al. (their equation 7), PyTorch and Keras; in Chung et al. 2014 and
-    Haiku it is the other way round: negate the z block of `w_x`, `w_h` and `b` to convert. Of PyTorch's two biases the
-    sum is `b`, except for n, where `b` holds the first and `b_n` the second. Without `bias` there is neither.
+    σ is `gate_activation`, φ `activation`. z keeps the past when it is open, as in Cho et al. (their equation 7), PyTorch
+    and Keras; in Chung et al. 2014 and Haiku it is the other way round: negate the z block of `w_x`, `w_h` and `b` to
+    convert. Of PyTorch's two biases the sum is `b`, except for n, where `b` holds the first and `b_n` the second. Without
+    `bias` there is neither.
     """
 
     input_size: int
     hidden_size: int
     reset_after: bool = dataclasses.field(default=True, kw_only=True)
+    activation: Activation = dataclasses.field(default="tanh", kw_only=True)
+    gate_activation: Activation = dataclasses.field(default="sigmoid", kw_only=True)
     bias: bool = dataclasses.field(default=True, kw_only=True)
 
     gates = ("r", "z", "n")
@@ -92,10 +96,11 @@ class GRU(Cell[GRUParams, GRUState]):
         return Blocks(add_bias(r, b.r), add_bias(z, b.z), add_bias(n, params.b_n))
 
     def update(self, params: GRUParams, state: GRUState, z: Blocks, r: Blocks) -> GRUState:
-        reset, keep = sigmoid(z.r + r.r), sigmoid(z.z + r.z)
+        gate = sigmoid if self.gate_activation == "sigmoid" else activation_function(self.gate_activation)
+        reset, keep = gate(z.r + r.r), gate(z.z + r.z)
         late = params.w_h[:, 2 * self.hidden_size :]
         past = (reset * state.h) @ late if r.n is None else reset * r.n
-        n = jnp.tanh(z.n + past)
+        n = activation_function(self.activation)(z.n + past)
         return GRUState(h=n + keep * (state.h - n))
 
     def _biases(self, params: GRUParams) -> Blocks:

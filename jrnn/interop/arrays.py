@@ -99,6 +99,30 @@ def require(cell: Cell, library: str, **options: tuple[Any, ...]) -> None:
             )
 
 
+def check_alike(cell: Cell, where: str, **options: tuple[Any, Any]) -> None:
+    """Each option of `cell` is what the module that is converted has: (what the module calls it, its value).
+
+    Activations, which are functions there, are compared at numbers between -8 and 8.
+    """
+    at: Any = np.linspace(-8, 8, 65, dtype=np.float32)
+    for option, (name, theirs) in options.items():
+        ours = getattr(cell, option)
+        if callable(theirs):
+            found, wanted = (to_numpy(f(at), option) for f in (activation_function(ours, option), theirs))
+            alike, theirs = np.allclose(found, wanted, atol=1e-5, equal_nan=True), getattr(theirs, "__name__", theirs)
+        else:
+            alike = _same(ours, theirs)
+        if not alike:
+            raise ValueError(
+                f"{type(cell).__name__}: {option} is {ours!r}, and {where} has {name} {theirs!r}; expected the same in both"
+            )
+
+
+def is_kind(module: Any, *names: str) -> bool:
+    """Whether the class of `module`, or one that it is made from, has one of these names: its library need not be imported."""
+    return any(kind.__name__ in names for kind in type(module).__mro__)
+
+
 def _same(value: Any, choice: Any) -> bool:
     return value == choice or (callable(value) and isinstance(choice, str) and value is activation_function(choice))
 

@@ -49,5 +49,4 @@ def _check(cell: Cell) -> None:
         raise unsupported(cell, "Equinox", KINDS)
     if isinstance(cell, GRU):
         require(cell, "Equinox", reset_after=(True,))
-    else:
-        require(cell, "Equinox", activation=("tanh",), gate_activation=("sigmoid",))
+    require(cell, "Equinox", activation=("tanh",), gate_activation=("sigmoid",))

@@ -1,7 +1,8 @@
 """Flax: the parameters of linen's and nnx's `SimpleCell`, `LSTMCell`, `OptimizedLSTMCell` and `GRUCell`.
 
-Flax has one matrix per gate where jrnn has one block per gate; its gates and biases are those of jrnn. Flax's cells hold their
-activations outside the parameters: give both sides the same ones. `SimpleCell(residual=True)` is another cell.
+Flax has one matrix per gate where jrnn has one block per gate; its gates and biases are those of jrnn. A module with its
+parameters may be given in their place, an nnx module or a bound linen one: its options are then compared with the cell's.
+Parameters alone do not say which activations they go with: those of the cell are assumed, and no residual.
 """
 
 from collections.abc import Mapping
@@ -13,18 +14,24 @@ import numpy as np
 from ..cell import Cell
 from ..cells import GRU, LSTM, Elman
 from ..checks import check_params, describe
-from .arrays import checked, require, template, to_jax, unsupported
+from .arrays import check_alike, checked, is_kind, require, template, to_jax, unsupported
 
 KINDS = (Elman, LSTM, GRU)
 
 
-def from_linen(cell: Cell, params: Mapping[str, Any]) -> Any:
+def from_linen(cell: Cell, params: Any) -> Any:
     """The parameters of `cell` from those of one linen cell: `variables["params"]`, or `["cell"]` of it inside `nn.RNN`.
+
+    Or from the cell with its parameters, `nn.GRUCell(4).bind(variables)`, whose options are then compared with those of `cell`.
 
     Raises ValueError or TypeError, naming the array or option, where one is missing, left over, of another shape or dtype, or
     has no counterpart.
     """
-    return _from_flax(cell, params, _linen(cell), "params")
+    layout = _linen(cell)
+    if hasattr(params, "variables"):
+        _compare(cell, params, "params")
+        params = params.variables["params"]
+    return _from_flax(cell, params, layout, "params")
 
 
 def to_linen(cell: Cell, params: Any) -> dict[str, Any]:
@@ -35,10 +42,16 @@ def to_linen(cell: Cell, params: Any) -> dict[str, Any]:
 def from_nnx(cell: Cell, state: Any) -> Any:
     """The parameters of `cell` from `nnx.state(module, nnx.Param)` of one nnx cell, or from its pure dictionary.
 
+    Or from the module itself, whose options are then compared with those of `cell`.
+
     Raises as `from_linen`. nnx's GRU has no second bias of n: `b_n` is zero.
     """
     from flax import nnx
 
+    if isinstance(state, nnx.Module):
+        _check(cell)
+        _compare(cell, state, "state")
+        state = nnx.state(state, nnx.Param)
     pure = nnx.to_pure_dict(state) if isinstance(state, nnx.State) else state
     optimized = isinstance(cell, LSTM) and isinstance(pure, Mapping) and "dense_i" in pure
     return _from_flax(cell, pure, _nnx(cell, optimized), "state")
@@ -79,6 +92,20 @@ def _nnx(cell: Cell, optimized: bool) -> dict[str, str]:
         return {name.replace("if/", "if_/"): field for name, field in _linen(cell).items()}
     biased = "h" if isinstance(cell, LSTM) else "i"
     return {"dense_i/kernel": "w_x", "dense_h/kernel": "w_h", f"dense_{biased}/bias": "b"}
+
+
+def _compare(cell: Cell, module: Any, name: str) -> None:
+    """`module` computes what `cell` does."""
+    kinds = {Elman: ("SimpleCell",), LSTM: ("LSTMCell", "OptimizedLSTMCell"), GRU: ("GRUCell",)}[type(cell)]  # type: ignore[index]
+    if not is_kind(module, *kinds):
+        raise TypeError(f"{name} is a {type(module).__name__}; {cell} expects {' or '.join(kinds)}, or its parameters")
+    where = f"Flax's {type(module).__name__}"
+    if isinstance(cell, Elman):
+        if getattr(module, "residual", False):
+            raise ValueError(f"{where} has residual True, which jrnn has no cell for; expected False")
+    else:
+        check_alike(cell, where, gate_activation=("gate_fn", module.gate_fn))
+    check_alike(cell, where, activation=("activation_fn", module.activation_fn))
 
 
 def _check(cell: Cell) -> None:

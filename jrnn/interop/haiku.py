@@ -61,10 +61,10 @@ def _module(cell: Cell, module: str | None) -> str:
     require(cell, "Haiku", bias=(True,))
     if isinstance(cell, GRU):
         require(cell, "Haiku", reset_after=(False,))
-    elif isinstance(cell, LSTM):
-        require(cell, "Haiku", activation=("tanh",), gate_activation=("sigmoid",))
-    else:
+    if isinstance(cell, Elman):
         require(cell, "Haiku", activation=("relu",))
+    else:
+        require(cell, "Haiku", activation=("tanh",), gate_activation=("sigmoid",))
     return MODULES[type(cell)] if module is None else module
 
 

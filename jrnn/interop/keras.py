@@ -2,7 +2,8 @@
 
 A list, as `layer.get_weights()` gives and `layer.set_weights(...)` takes: kernel, recurrent kernel, and with `use_bias` the
 bias. Keras calls the LSTM's g c and has the GRU's gates in the order z r n (it calls n h). Its GRU with `reset_after` has two
-biases, rows of one array. Keras's layers hold their activations outside the weights: give both sides the same ones.
+biases, rows of one array. The layer itself may be given in place of its weights: its options are then compared with the
+cell's. Weights alone do not say which activations they go with: those of the cell are assumed.
 """
 
 from collections.abc import Sequence
@@ -13,19 +14,21 @@ import numpy as np
 from ..cell import Cell
 from ..cells import GRU, LSTM, Elman
 from ..checks import check_params, describe
-from .arrays import checked, regroup, template, to_jax, unsupported
+from .arrays import check_alike, checked, is_kind, regroup, template, to_jax, unsupported
 
 KINDS = (Elman, LSTM, GRU)
 NAMES = ("kernel", "recurrent_kernel", "bias")
 
 
-def from_weights(cell: Cell, weights: Sequence[Any]) -> Any:
-    """The parameters of `cell` from `layer.get_weights()`.
+def from_weights(cell: Cell, weights: Any) -> Any:
+    """The parameters of `cell` from `layer.get_weights()`, or from the layer, whose options are then compared with the cell's.
 
     Raises ValueError or TypeError, naming the array or option, where one is missing, left over, of another shape or dtype, or
     has no counterpart.
     """
     shapes = _shapes(cell)
+    if hasattr(weights, "get_weights"):
+        weights = _weights_of(cell, weights)
     if not isinstance(weights, list | tuple) or len(weights) != len(shapes):
         given = f"{len(weights)} arrays" if isinstance(weights, list | tuple) else describe(weights)
         raise ValueError(
@@ -58,6 +61,21 @@ def to_weights(cell: Cell, params: Any) -> list[np.ndarray]:
             bias = np.stack([bias, second])
         arrays.append(regroup(bias, cell.gates, order))
     return arrays
+
+
+def _weights_of(cell: Any, layer: Any) -> Sequence[Any]:
+    """Those of a layer that computes what `cell` does."""
+    name = "SimpleRNN" if isinstance(cell, Elman) else type(cell).__name__
+    if not is_kind(layer, name, f"{name}Cell"):
+        raise TypeError(f"weights is a layer {type(layer).__name__}; {cell} expects keras.layers.{name} or its weights")
+    own = getattr(layer, "cell", layer)
+    options = {"activation": ("activation", own.activation), "bias": ("use_bias", own.use_bias)}
+    if not isinstance(cell, Elman):
+        options["gate_activation"] = "recurrent_activation", own.recurrent_activation
+    if isinstance(cell, GRU):
+        options["reset_after"] = "reset_after", own.reset_after
+    check_alike(cell, f"keras.layers.{name}", **options)
+    return layer.get_weights()
 
 
 def _shapes(cell: Any) -> dict[str, tuple[int, ...]]:

@@ -43,8 +43,8 @@ def _operator(cell: Cell) -> _Operator:
             squash = ("activation", cell.activation)
             return _Operator("LSTM", (0, 3, 1, 2), (("gate_activation", cell.gate_activation), squash, squash), {})
         case GRU():  # r z n becomes z r h
-            fixed = (("r and z", "sigmoid"), ("n", "tanh"))
-            return _Operator("GRU", (1, 0, 2), fixed, {"linear_before_reset": int(cell.reset_after)})
+            chosen = ("gate_activation", cell.gate_activation), ("activation", cell.activation)
+            return _Operator("GRU", (1, 0, 2), chosen, {"linear_before_reset": int(cell.reset_after)})
     raise TypeError(
         f"{cell} has no ONNX operator; ONNX has Elman, LSTM, PeepholeLSTM and GRU: choose one of them, or export with "
         "jrnn.interop.stablehlo, which takes every cell"

@@ -1,7 +1,9 @@
-"""PyTorch: the state dict of `nn.RNN`, `nn.LSTM` and `nn.GRU`. PyTorch itself need not be installed.
+"""PyTorch: the state dict of `nn.RNN`, `nn.LSTM`, `nn.GRU` and their cells. PyTorch itself need not be installed.
 
 PyTorch stores weights transposed, and two biases. Only their sum matters, except for the GRU's n, where the second lies inside
-the reset gate: it is `b_n`. The way out puts `b` in the first and zeros in the second.
+the reset gate: it is `b_n`. The way out puts `b` in the first and zeros in the second. The module itself may be given in place
+of its state dict: its options are then compared with the layer's. Tensors alone do not say whether an `nn.RNN` has tanh or
+ReLU, or whether an `nn.LSTM` is one: what the layer has is assumed.
 """
 
 from collections.abc import Mapping
@@ -18,17 +20,19 @@ from ..cells.gru import GRUParams
 from ..cells.lstm import LSTMParams, ProjectedLSTMParams
 from ..checks import check_params
 from ..layers import BatchFirst, Bidirectional, Dropout, Layer, Layered, Recurrent
-from .arrays import checked, require, template, to_jax, unsupported
+from .arrays import check_alike, checked, is_kind, require, template, to_jax, unsupported
 
 KINDS = (Elman, LSTM, ProjectedLSTM, GRU)
 PARAMS = (ElmanParams, LSTMParams, ProjectedLSTMParams, GRUParams)
 
 
-def from_state_dict(layer: Layer | Cell, state_dict: Mapping[str, Any], *, prefix: str = "") -> Any:
+def from_state_dict(layer: Layer | Cell, state_dict: Any, *, prefix: str = "") -> Any:
     """The parameters of `layer` from the state dict of the PyTorch module that computes the same.
 
     - `layer`: what `jrnn.rnn(...)` builds; a cell or `Recurrent` is a network of one layer.
-    - `state_dict`: tensors or NumPy arrays by PyTorch's names (`weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, ...).
+    - `state_dict`: tensors or NumPy arrays by PyTorch's names (`weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, ...); or the
+      `nn.RNN`, `nn.LSTM` or `nn.GRU` itself, whose options are then compared with those of `layer`. For one layer in one
+      direction also an `nn.RNNCell`, `nn.LSTMCell` or `nn.GRUCell` or its tensors (`weight_ih`, ...).
     - `prefix`: where the network lies in a larger model, such as `"encoder.rnn."`; other names are then ignored.
 
     Raises ValueError or TypeError, naming the tensor, where one is missing, left over, or of another shape or dtype, and
@@ -36,6 +40,13 @@ def from_state_dict(layer: Layer | Cell, state_dict: Mapping[str, Any], *, prefi
     """
     cells = _cells(layer)
     shapes = {f"{prefix}{name}{place}": shape for place, cell in cells.items() for name, shape in _shapes(cell).items()}
+    if hasattr(state_dict, "state_dict"):
+        _compare(next(iter(cells.values())), state_dict)
+        state_dict = state_dict.state_dict(prefix=prefix)
+    if isinstance(state_dict, Mapping) and f"{prefix}weight_ih" in state_dict and list(cells) == ["_l0"]:
+        state_dict = {
+            f"{name}_l0" if str(name).startswith(prefix) else name: tensor for name, tensor in state_dict.items()
+        }
     if prefix and isinstance(state_dict, Mapping):
         state_dict = {name: tensor for name, tensor in state_dict.items() if str(name).startswith(prefix)}
     arrays = checked(state_dict, shapes, layer, "state_dict")
@@ -48,7 +59,8 @@ def from_state_dict(layer: Layer | Cell, state_dict: Mapping[str, Any], *, prefi
 
 
 def to_state_dict(layer: Layer | Cell, params: Any, *, prefix: str = "") -> dict[str, np.ndarray]:
-    """NumPy arrays by PyTorch's names, for `load_state_dict` after `torch.as_tensor` of each.
+    """NumPy arrays by PyTorch's names, for `load_state_dict` after `torch.as_tensor` of each; an `nn.LSTMCell` has them
+    without `_l0`.
 
     bfloat16 comes as float32, which holds the same numbers, since NumPy has no bfloat16; PyTorch casts it back as it loads.
     Raises as `from_state_dict`.
@@ -87,6 +99,15 @@ def _cells(layer: Any) -> dict[str, Cell]:
     return cells
 
 
+def _compare(cell: Any, module: Any) -> None:
+    """`module` computes what layers of `cell` do; how many they are, and their sizes, the names and shapes of its tensors say."""
+    name = "RNN" if isinstance(cell, Elman) else "LSTM" if isinstance(cell, ProjectedLSTM) else type(cell).__name__
+    if not is_kind(module, name, f"{name}Cell"):
+        raise TypeError(f"state_dict is a module {type(module).__name__}; {cell} expects nn.{name} or its state dict")
+    if isinstance(cell, Elman):
+        check_alike(cell, "nn.RNN", activation=("nonlinearity", module.nonlinearity))
+
+
 def _kind(cell: Cell) -> str:
     """The cell in PyTorch's words, all but its input size; raises where PyTorch does not have it."""
     if type(cell) not in KINDS:
@@ -95,7 +116,7 @@ def _kind(cell: Cell) -> str:
         require(cell, "PyTorch", activation=("tanh", "relu"))
         return f"RNN, hidden_size={cell.hidden_size}, bias={cell.bias}, nonlinearity={cell.activation}"
     if isinstance(cell, GRU):
-        require(cell, "PyTorch", reset_after=(True,))
+        require(cell, "PyTorch", reset_after=(True,), activation=("tanh",), gate_activation=("sigmoid",))
         return f"GRU, hidden_size={cell.hidden_size}, bias={cell.bias}"
     assert isinstance(cell, LSTM | ProjectedLSTM)
     require(cell, "PyTorch", activation=("tanh",), gate_activation=("sigmoid",))
