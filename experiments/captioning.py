@@ -31,7 +31,7 @@ from experiments.captions.model import DATA, About, Example, Model, examples
 from experiments.captions.writer import Writer
 from experiments.common import supervised, text_scores
 from experiments.common.command import command
-from experiments.common.options import Count, Limit, NewFile, Rate
+from experiments.common.options import Count, Encoding, Limit, NewFile, Rate
 from experiments.common.recurrent import Cell, RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.data import captions
@@ -54,6 +54,8 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     """Digits and their names, letter by letter, or photographs and sentences about them (Flickr8k)."""
     files: tuple[Path, Path] | None = None
     """A folder of pictures and a file of captions, in place of --data."""
+    encoding: Encoding = "utf-8"
+    """Of your own captions: latin-1, cp1252 and so on."""
     languages: tuple[str, ...] = captions.LANGUAGES
     """Of the names of digits."""
     size: Count = 112
@@ -138,7 +140,13 @@ def train(run: Run, config: Config) -> None:
     folder, file = config.files or (None, None)
     size = (config.size, config.size)
     data = captions.load(
-        config.data, folder=folder, captions=file, size=size, languages=config.languages, data_dir=config.data_dir
+        config.data,
+        folder=folder,
+        captions=file,
+        encoding=config.encoding,
+        size=size,
+        languages=config.languages,
+        data_dir=config.data_dir,
     )
     if config.smoke:
         data = captions.first(data, 40)

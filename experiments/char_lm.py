@@ -22,7 +22,7 @@ import jrnn
 from experiments.common import supervised
 from experiments.common.command import command
 from experiments.common.language import Writer, window_loss
-from experiments.common.options import Count, Rate
+from experiments.common.options import Count, Encoding, Rate
 from experiments.common.recurrent import RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.common.supervised import StepsConfig
@@ -44,7 +44,9 @@ class Config(RecurrentConfig, StepsConfig):
     corpus: Literal["stdlib", "tinyshakespeare", "ptb"] = "stdlib"
     """The text: Python's own standard library, Shakespeare, or the Penn Treebank."""
     data: Path | None = None
-    """Any UTF-8 text file, in place of --corpus; its last tenth is held out."""
+    """Any text file, in place of --corpus; its last tenth is held out."""
+    encoding: Encoding = "utf-8"
+    """Of your own text: latin-1, cp1252 and so on."""
     hidden: Count = 256
     """Units in each layer."""
     embedding: Count = 64
@@ -96,7 +98,7 @@ def held_out_loss(model: LanguageModel, tokens: np.ndarray) -> Any:
 
 def train(run: Run, config: Config) -> None:
     """Train, evaluate the best checkpoint, write result.json."""
-    corpus = text.load(config.corpus, file=config.data, data_dir=config.data_dir)
+    corpus = text.load(config.corpus, file=config.data, encoding=config.encoding, data_dir=config.data_dir)
     vocabulary = text.vocabulary(corpus)
     tokens = text.encode(corpus.train, vocabulary)
     windows = Windows(tokens, batch=config.batch, time=config.window)

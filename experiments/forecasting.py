@@ -27,7 +27,7 @@ import numpy as np
 import jrnn
 from experiments.common import pictures
 from experiments.common.command import command
-from experiments.common.options import Count, Rate, check_one
+from experiments.common.options import Count, Encoding, Rate, check_one
 from experiments.common.recurrent import Cell, CellConfig
 from experiments.common.run import Run, console
 from experiments.common.supervised import TrainingConfig, finish, mean_loss, train
@@ -52,6 +52,8 @@ class Config(CellConfig, TrainingConfig):
     """The weekly CO2 above Mauna Loa, which needs no download, or ETTh1; by default ETTh1 where a data folder is given."""
     csv: Path | None = None
     """A csv file in their place: a header, times in the first column at equal steps, numbers in all others."""
+    encoding: Encoding = "utf-8"
+    """Of the csv file: latin-1, cp1252 and so on."""
     lookback: int | None = None
     """Rows that a forecast is made from; by default 104 of co2 and 96 of others."""
     horizon: int | None = None
@@ -205,7 +207,7 @@ def forecast(model: Forecaster, params: Any, windows: data.Windows) -> np.ndarra
 def experiment(run: Run, config: Config) -> None:
     """Train, test the best checkpoint, write result.json and the picture."""
     task = Task(*(getattr(config, name) for name in Task._fields))
-    series = data.load(config.data or "co2", file=config.csv, data_dir=config.data_dir)
+    series = data.load(config.data or "co2", file=config.csv, encoding=config.encoding, data_dir=config.data_dir)
     parts = {part: data.windows(series, part, lookback=task.lookback, horizon=task.horizon) for part in data.PARTS}
     if config.smoke:
         parts = {part: data.Windows(*(field[:512] for field in windows)) for part, windows in parts.items()}

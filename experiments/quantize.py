@@ -37,7 +37,9 @@ class Config(Trained):
 def compare(config: Config) -> dict[str, dict[str, Any]]:
     """For float32 and int8: nats per character of what was held out, bytes of the weights and of both exports."""
     trained, vocabulary, model, params = char_lm.open_trained(config.run)
-    corpus = text.load(trained.corpus, file=trained.data, data_dir=config.data_dir or trained.data_dir)
+    corpus = text.load(
+        trained.corpus, file=trained.data, encoding=trained.encoding, data_dir=config.data_dir or trained.data_dir
+    )
     part = "valid" if corpus.test is None else "test"
     evaluate = char_lm.held_out_loss(model, text.encode(getattr(corpus, part), vocabulary))
 

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 import jrnn
 from experiments.common import supervised
 from experiments.common.command import command
-from experiments.common.options import Count, Rate
+from experiments.common.options import Count, Encoding, Rate
 from experiments.common.pictures import save
 from experiments.common.recurrent import POOLINGS, Pooling, RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
@@ -61,6 +61,8 @@ class Config(RecurrentConfig, TrainingConfig):
     """Movie Reviews, or the Stanford Sentiment Treebank in two classes."""
     data: Path | None = None
     """Sentences of your own in place of --corpus: a label, 0 or 1, and words on each line."""
+    encoding: Encoding = "utf-8"
+    """Of your own text: latin-1, cp1252 and so on."""
     fold: int = 0
     """Which tenth of the sentences to test on, 0 to 9 (sst2 has a test part of its own)."""
     phrases: bool = True
@@ -167,8 +169,15 @@ def make_unfold(model: Classifier) -> Any:
 def train(run: Run, config: Config) -> None:
     """Train, test the best checkpoint, write result.json and unfolding.png."""
     corpus = sentences.load(
-        config.corpus, file=config.data, fold=config.fold, phrases=config.phrases, data_dir=config.data_dir
+        config.corpus,
+        file=config.data,
+        encoding=config.encoding,
+        fold=config.fold,
+        phrases=config.phrases,
+        data_dir=config.data_dir,
     )
+    if corpus.left_out:
+        console.print(f"{corpus.left_out:,} lines with a label and no words are left out", style="dim")
     if config.smoke:
         corpus = corpus._replace(**{name: some(getattr(corpus, name), 200) for name in ("train", "valid", "test")})
     vocabulary = Vocabulary.build(corpus.train.sentences, min_count=config.min_count)

@@ -22,7 +22,7 @@ import tyro
 
 from experiments.common import pictures, supervised, text_scores
 from experiments.common.command import command
-from experiments.common.options import Count, Limit, NewFile, Share
+from experiments.common.options import Count, Encoding, Limit, NewFile, Share
 from experiments.common.recurrent import Cell
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.common.translator import (
@@ -54,6 +54,8 @@ class Config(TranslatorConfig, supervised.TrainingConfig):
     """Numbers in words, or descriptions of pictures (Multi30k)."""
     files: tuple[Path, Path] | None = None
     """A source and a target text with a sentence a line, in place of --data; the last tenth tests, the one before validates."""
+    encoding: Encoding = "utf-8"
+    """Of your own text: latin-1, cp1252 and so on."""
     languages: tuple[str, str] = ("de", "en")
     """From which to which, by their codes."""
     cell: Cell = "gru"
@@ -117,7 +119,9 @@ def make_translator(config: Config, vocabularies: Vocabularies) -> Translator:
 
 def train(run: Run, config: Config) -> None:
     """Train, translate the test part with the best checkpoint, write result.json and the picture."""
-    corpus = parallel.load(config.data, config.languages, files=config.files, data_dir=config.data_dir)
+    corpus = parallel.load(
+        config.data, config.languages, files=config.files, encoding=config.encoding, data_dir=config.data_dir
+    )
     if config.smoke:
         corpus = parallel.first(corpus, 100)
     vocabularies = (

@@ -30,7 +30,7 @@ import jrnn
 from experiments.common import supervised
 from experiments.common.command import command
 from experiments.common.language import Writer, window_loss
-from experiments.common.options import Count, NewFile, NotNegative, Rate
+from experiments.common.options import Count, Encoding, NewFile, NotNegative, Rate
 from experiments.common.recurrent import RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.data import words
@@ -57,7 +57,9 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     corpus: words.Corpus = "stdlib"
     """The text: the documentation of Python's own standard library, or the Penn Treebank."""
     file: Path | None = None
-    """Any UTF-8 text file, in place of --corpus: a paragraph a line; the last tenth tests, the one before validates."""
+    """Any text file, in place of --corpus: a paragraph a line; the last tenth tests, the one before validates."""
+    encoding: Encoding = "utf-8"
+    """Of your own text: latin-1, cp1252 and so on."""
     rare: Count = 3
     """Words seen less often in training are unknown; the Penn Treebank comes with its own."""
     size: Literal["tiny", "small", "medium"] = "tiny"
@@ -129,7 +131,9 @@ def held_out_loss(model: LanguageModel, ids: np.ndarray, end: int, *, rows: int 
 
 def train(run: Run, config: Config) -> None:
     """Train, evaluate the best checkpoint, write result.json."""
-    corpus = words.load(config.corpus, file=config.file, min_count=config.rare, data_dir=config.data_dir)
+    corpus = words.load(
+        config.corpus, file=config.file, encoding=config.encoding, min_count=config.rare, data_dir=config.data_dir
+    )
     if config.smoke:
         corpus = corpus._replace(train=corpus.train[:20_000], valid=corpus.valid[:2_000], test=corpus.test[:2_000])
     vocabulary = corpus.vocabulary

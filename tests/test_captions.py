@@ -114,7 +114,7 @@ def test_two_ways_to_write_captions():
         ("file", "a.jpg\tA dog\n\tA dog\n", r"^file:2: no name before the tab"),
         ("file", "a.jpg\tA dog\n\nb.jpg\t \n", r"^file:3: the caption of b\.jpg is empty; expected a sentence"),
         ("file", "a.jpg\t...\n", r"^file:1: the caption of a\.jpg is '\.\.\.', which has no word"),
-        ("file", b"a.jpg\tA dog\nb.jpg\tcaf\xe9\n", r"^file:2: byte 0xe9 is not UTF-8 .*convert the file first"),
+        ("file", b"a.jpg\tA dog\nb.jpg\tcaf\xe9\n", r"^file:2: byte 0xe9 is not UTF-8 .*--encoding.*convert the file"),
         ("a.json", "", r'^a\.json:1: Expecting value; expected \{"image": \["caption", \.\.\.\], \.\.\.\}'),
         ("a.json", '{"a": ["x"],\n "b": [}', r"^a\.json:2: Expecting value; expected"),
         ("a.json.gz", "{}", r"^a\.json\.gz has no captions"),

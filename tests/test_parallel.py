@@ -94,7 +94,7 @@ def test_files_that_do_not_fit(texts, tmp_path):
     fails(r"longer line 21 has no partner", files=(longer, target))
     bad = tmp_path / "bad"
     bad.write_bytes(b"gut\n" + "schön\n".encode("latin-1"))
-    fails(r"bad line 2 is not UTF-8", files=(bad, target))
+    fails(r"bad:2: byte 0xf6 is not UTF-8", files=(bad, target))
     empty = tmp_path / "empty"
     empty.write_text("\n" * 20)
     fails("have no pair of sentences", files=(source, empty))

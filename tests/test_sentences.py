@@ -45,11 +45,11 @@ def lines():
 def test_folds_share_nothing_and_leave_nothing_out(tmp_path, lines, fold):
     (tmp_path / "mine.txt").write_text(lines)
     corpus = load(file=tmp_path / "mine.txt", fold=fold)
-    parts = [{int(sentence[1]) for sentence in part.sentences} for part in corpus[1:]]
+    parts = [{int(sentence[1]) for sentence in part.sentences} for part in corpus[1:4]]
     assert sorted(n for part in parts for n in part) == list(range(25))
     assert parts[2] == {n for n in range(25) if n % 10 == fold}
     assert parts[1] == {n for n in range(25) if n % 10 == (fold + 1) % 10}
-    for part in corpus[1:]:
+    for part in corpus[1:4]:
         assert part.labels == [int(sentence[1]) % 2 for sentence in part.sentences]
 
 
@@ -81,12 +81,12 @@ def test_published_sizes(data_dir):
     for name in ("sentence_classification", "sst"):
         needs(data_dir, name)
     mr, sst = load("mr", data_dir=data_dir), load("sst2", data_dir=data_dir)
-    assert [len(part.labels) for part in mr[1:]] == [8_528, 1_067, 1_067]
-    assert sum(sum(part.labels) for part in mr[1:]) == 5_331  # half of 10,662
-    assert [len(part.labels) for part in sst[1:]] == [77_195, 872, 1_821]
-    assert [sum(part.labels) for part in sst[2:]] == [444, 909]
+    assert [len(part.labels) for part in mr[1:4]] == [8_528, 1_067, 1_067]
+    assert sum(sum(part.labels) for part in mr[1:4]) == 5_331  # half of 10,662
+    assert [len(part.labels) for part in sst[1:4]] == [77_195, 872, 1_821]
+    assert [sum(part.labels) for part in sst[2:4]] == [444, 909]
     assert len(load("sst2", data_dir=data_dir, phrases=False).train.labels) == 6_911
-    assert all(all(part.sentences) for corpus in (mr, sst) for part in corpus[1:])
+    assert all(all(part.sentences) for corpus in (mr, sst) for part in corpus[1:4])
 
 
 # --- trees ------------------------------------------------------------------------------------------------------------
@@ -171,8 +171,6 @@ def test_lines_of_labels_and_words():
         ("1 good\ngood film\n", "f:2: the line starts with 'good'; expected a label"),
         ("2 good\n", "f:1: the line starts with '2'; expected a label, 0 \\(negative\\) or 1"),
         ("positive good\n", "f:1: the line starts with 'positive'"),
-        ("1 good\n1\n", "f:2: no word follows the label 1; expected a sentence"),
-        ("0  \n", "f:1: no word follows the label 0"),
     ],
 )
 def test_a_malformed_line_names_file_and_line(text, message):
@@ -186,7 +184,7 @@ def test_a_malformed_line_names_file_and_line(text, message):
         (None, FileNotFoundError, "mine.txt does not exist; expected a text file of labelled sentences"),
         ("folder", FileNotFoundError, "mine.txt is a folder"),
         (b" \n", ValueError, "mine.txt is empty"),
-        (b"1 good\n0 caf\xe9 noir\n", ValueError, "mine.txt:2: byte 0xe9 is not UTF-8; convert"),
+        (b"1 good\n0 caf\xe9 noir\n", ValueError, "mine.txt:2: byte 0xe9 is not UTF-8 .*--encoding"),
         (b"1 good\n0 bad\n", ValueError, "mine.txt has 2 sentences; expected at least 10"),
         (b"1 good\nbad\n", ValueError, "mine.txt:2: the line starts with 'bad'"),
     ],

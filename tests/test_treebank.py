@@ -84,7 +84,7 @@ def test_a_bad_line_is_named(text, message):
 
 def test_what_is_not_utf8_is_named():
     content = SHE_SLEEPS.encode() + sentence(("caf\xe9", "NOUN")).encode("latin-1")
-    with pytest.raises(ValueError, match=r"^file:4: byte 0xe9 is not UTF-8 .*convert it first"):
+    with pytest.raises(ValueError, match=r"^file:4: byte 0xe9 is not UTF-8 .*convert the file"):
         parse(content, "file")
 
 

@@ -37,7 +37,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from experiments.data import digits
-from experiments.data.files import File, read, unpacked
+from experiments.data.files import File, decoded, read, unpacked
 from experiments.data.pixels import decode_image, read_image
 from experiments.data.sentences import tokenize
 
@@ -112,6 +112,7 @@ def load(
     *,
     folder: Path | None = None,
     captions: Path | None = None,
+    encoding: str = "utf-8",
     size: tuple[int, int] = SIZE,
     channels: int = 3,
     languages: Sequence[str] = LANGUAGES,
@@ -130,7 +131,7 @@ def load(
             f"{given} is given without {missing}; expected both: a folder of images, and a file of captions"
         )
     if folder is not None and captions is not None:
-        return _own(Path(folder).expanduser(), Path(captions).expanduser(), size, channels, seed)
+        return _own(Path(folder).expanduser(), Path(captions).expanduser(), encoding, size, channels, seed)
     match data:
         case "digits":
             return _digits(tuple(languages))
@@ -156,14 +157,9 @@ def words_of(caption: str) -> list[str]:
     return [token for token in tokenize(caption, treebank=False) if re.search(r"\w", token)]
 
 
-def parse(content: bytes, name: str) -> list[Line]:
+def parse(content: bytes, name: str, encoding: str = "utf-8") -> list[Line]:
     """The captions in a file of one's own, JSON where `name` says so; ValueError names the line."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        found = f"byte {error.object[error.start]:#04x} is not UTF-8 ({error.reason})"
-        raise ValueError(f"{name}:{line}: {found}; convert the file first") from error
+    text = decoded(content, name, encoding)
     lines = list(_from_json(text, name) if ".json" in Path(name).name.lower() else _from_lines(text, name))
     if not lines:
         raise ValueError(f"{name} has no captions; expected one for each image at least: pass a file with some")
@@ -217,14 +213,14 @@ def _line(text: str, position: int) -> int:
     return text.count("\n", 0, position) + 1
 
 
-def _own(folder: Path, captions: Path, size: tuple[int, int], channels: int, seed: int) -> Captioned:
+def _own(folder: Path, captions: Path, encoding: str, size: tuple[int, int], channels: int, seed: int) -> Captioned:
     if not folder.is_dir():
         raise FileNotFoundError(f"folder {folder} is no folder; expected one with images in it")
     if not captions.is_file():
         found = "is a folder" if captions.is_dir() else "does not exist"
         raise FileNotFoundError(f"captions {captions} {found}; expected a file of captions: pass the path of one")
     content = unpacked(captions) if captions.suffix == ".gz" else captions.read_bytes()
-    lines = parse(content, str(captions))
+    lines = parse(content, str(captions), encoding)
     for where, image, _ in lines:
         if not (folder / image).is_file():
             raise ValueError(

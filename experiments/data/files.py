@@ -1,5 +1,6 @@
 """Files of data sets: from a folder of the user's, else from the download cache, checked by what they must contain."""
 
+import codecs
 import gzip
 import hashlib
 import os
@@ -63,6 +64,25 @@ def unpacked(path: Path) -> bytes:
         return gzip.decompress(path.read_bytes())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file ({error}): replace or remove it") from error
+
+
+def decoded(content: bytes, path: Path | str, encoding: str | None = None) -> str:
+    """The text of a file of the user's own: without a byte order mark, and with a newline alone at the end of each line.
+
+    A carriage return ends a line before a newline, and where there is no newline at all. Without an `encoding` it is UTF-8 by its
+    format. ValueError names `path` and the line of a byte that is not in the encoding.
+    """
+    kind = codecs.lookup(encoding or "utf-8").name
+    try:
+        text = content.decode("utf-8-sig" if kind == "utf-8" else kind)
+    except UnicodeDecodeError as error:
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        remedy = "name the text's own encoding by --encoding, such as latin-1, or " if encoding else ""
+        raise ValueError(
+            f"{path}:{line}: byte {byte:#04x} is not {kind.upper()} ({error.reason}); {remedy}convert the file"
+        ) from error
+    text = text.replace("\r\n", "\n")
+    return text if "\n" in text else text.replace("\r", "\n")
 
 
 def _download(file: File, folders: dict[str, Path]) -> Path:

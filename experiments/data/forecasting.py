@@ -30,7 +30,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from experiments.common.extras import need
-from experiments.data.files import File, check_file, read
+from experiments.data.files import File, check_file, decoded, read
 
 Data = Literal["co2", "etth1"]
 
@@ -71,7 +71,9 @@ class Scale(NamedTuple):
     deviation: np.ndarray  # [variables]; 1 for a variable that is constant there
 
 
-def load(data: Data = "co2", *, file: Path | None = None, data_dir: Path | None = None) -> Series:
+def load(
+    data: Data = "co2", *, file: Path | None = None, encoding: str = "utf-8", data_dir: Path | None = None
+) -> Series:
     """One of the data sets above, or, with `file`, any csv file as described there.
 
     Raises:
@@ -79,7 +81,7 @@ def load(data: Data = "co2", *, file: Path | None = None, data_dir: Path | None 
       ValueError: path, line and column of what is wrong, what was expected and what to do.
     """
     if file is not None:
-        return _read_csv(Path(file))
+        return _read_csv(Path(file), encoding)
     if data == "co2":
         return _co2()
     if data != "etth1":
@@ -151,19 +153,15 @@ def _cut(rows: int) -> dict[str, int]:
     return dict(zip(PARTS, [*(int(share * rows) for share in _SHARES), rows]))
 
 
-def _read_csv(path: Path) -> Series:
+def _read_csv(path: Path, encoding: str) -> Series:
     check_file(path, "a csv file")
-    names, times, values = _parse(path.read_bytes(), str(path))
+    names, times, values = _parse(path.read_bytes(), str(path), encoding)
     return Series(path.stem, names, times, values, _cut(len(values)))
 
 
-def _parse(content: bytes, path: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+def _parse(content: bytes, path: str, encoding: str = "utf-8") -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Names of the variables, times [rows] and values [rows, variables]."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); expected a csv file: convert it") from error
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(decoded(content, path, encoding), newline=""))
     rows = _rows(reader, path)
     header = next(rows, [])
     if len(header) < 2:

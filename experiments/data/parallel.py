@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from experiments.common.extras import need
-from experiments.data.files import File, read, unpacked
+from experiments.data.files import File, decoded, read, unpacked
 
 Data = Literal["numbers", "multi30k"]
 _URL = "https://raw.githubusercontent.com/multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/raw/"
@@ -93,6 +93,7 @@ def load(
     languages: tuple[str, str] = ("de", "en"),
     *,
     files: tuple[Path, Path] | None = None,
+    encoding: str = "utf-8",
     data_dir: Path | None = None,
     seed: int = 0,
 ) -> Corpus:
@@ -100,7 +101,7 @@ def load(
     if languages[0] == languages[1]:
         raise ValueError(f"source and target are both {languages[0]!r}; expected two languages")
     if files is not None:
-        texts = _aligned(*files)
+        texts = _aligned(*files, encoding)
         held = max(len(texts[0]) // 10, 1)
         if len(texts[0]) < 3:
             raise ValueError(
@@ -164,9 +165,9 @@ def _multi30k(part: str, language: str, data_dir: Path | None) -> list[str]:
     return [line.strip() for line in _cut(read(file, data_dir).decode("utf-8"))]
 
 
-def _aligned(source: Path, target: Path) -> tuple[list[str], list[str]]:
+def _aligned(source: Path, target: Path, encoding: str) -> tuple[list[str], list[str]]:
     """The lines of both, without pairs of which a side is empty."""
-    sides = [_lines(source), _lines(target)]
+    sides = [_lines(source, encoding), _lines(target, encoding)]
     shorter = min(map(len, sides))
     for path, other, lines in ((source, target, sides[0]), (target, source, sides[1])):
         if len(lines) > shorter:
@@ -179,13 +180,9 @@ def _aligned(source: Path, target: Path) -> tuple[list[str], list[str]]:
     return tuple(map(list, zip(*kept)))  # type: ignore[return-value]
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, encoding: str) -> list[str]:
     content = unpacked(path) if path.suffix == ".gz" else path.read_bytes()
-    try:
-        return [line.strip() for line in _cut(content.decode("utf-8"))]
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path} line {line} is not UTF-8: convert the file") from error
+    return [line.strip() for line in _cut(decoded(content, path, encoding))]
 
 
 def _cut(text: str) -> list[str]:

@@ -24,6 +24,7 @@ Yao and Zweig, "Sequence-to-sequence neural net models for grapheme-to-phoneme c
 Rao, Peng, Sak and Beaufays, "Grapheme-to-phoneme conversion using long short-term memory recurrent neural networks", ICASSP 2015.
 """
 
+import codecs
 import importlib.util
 import json
 import re
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from experiments.common.extras import need
-from experiments.data.files import File, check_file, read
+from experiments.data.files import File, check_file, decoded, read
 
 Dictionary = Literal["packaged", "cmudict"]
 
@@ -104,7 +105,8 @@ def load(
 def parse(content: bytes, name: str) -> list[Entry]:
     """The entries of a dictionary in CMUdict's format, by word; `name` is for the errors. Latin-1 serves for any ASCII superset."""
     found: dict[str, dict[Pronunciation, None]] = {}
-    for number, line in enumerate(content.decode("latin-1").split("\n"), 1):
+    text = decoded(content.removeprefix(codecs.BOM_UTF8), name, "latin-1")
+    for number, line in enumerate(text.split("\n"), 1):
         word, *phonemes = [""] if line.startswith(";;;") else line.split(" #")[0].split() or [""]
         known = _WORD.fullmatch(word.lower())
         if known:

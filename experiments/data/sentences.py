@@ -27,7 +27,7 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from experiments.data.files import File, check_file, read
+from experiments.data.files import File, check_file, decoded, read
 
 Corpus = Literal["mr", "sst2"]
 
@@ -75,6 +75,7 @@ class Sentences(NamedTuple):
     train: Part
     valid: Part
     test: Part
+    left_out: int = 0  # lines of a label without words
 
 
 class Phrase(NamedTuple):
@@ -88,18 +89,23 @@ def load(
     corpus: Corpus = "mr",
     *,
     file: Path | None = None,
+    encoding: str = "utf-8",
     fold: int = 0,
     phrases: bool = True,
     data_dir: Path | None = None,
 ) -> Sentences:
     """One of the corpora above, or, with `file`, sentences of one's own (`corpus` is then ignored).
 
-    `file` is UTF-8 with a sentence a line: its label, 0 (negative) or 1 (positive), a space, its words with spaces between them.
-    It is split as `mr` is, by `fold`. `phrases` concerns `sst2` alone: without it the training part has whole sentences only.
-    ValueError and FileNotFoundError say which file and line, what was found there, what was expected and what to do.
+    `file`, in `encoding`, has a sentence a line: its label, 0 (negative) or 1 (positive), a space, its words with spaces between
+    them; one without words is left out. It is split as `mr` is, by `fold`. `phrases` concerns `sst2` alone: without it the
+    training part has whole sentences only. ValueError and FileNotFoundError say which file and line, what was found there, what
+    was expected and what to do.
     """
     if file is not None:
-        return _folds(Path(file).name, labelled(_read_file(Path(file)), Path(file)), fold)
+        text = _read_file(Path(file), encoding)
+        found = labelled(text, Path(file))
+        left_out = text.removesuffix("\n").count("\n") + 1 - len(found.labels)
+        return _folds(Path(file).name, found, fold)._replace(left_out=left_out)
     match corpus:
         case "mr":
             name = "sentence_classification/rt-polarity.all"
@@ -115,7 +121,7 @@ def load(
 
 
 def labelled(text: str, path: Path | str) -> Part:
-    """Lines of a label, a space and words; `path` is for the errors."""
+    """Lines of a label, a space and words; a label without words is left out. `path` is for the errors."""
     sentences: list[list[str]] = []
     labels: list[int] = []
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
@@ -126,12 +132,9 @@ def labelled(text: str, path: Path | str) -> Part:
                 f"{path}:{number}: the line {found}; expected a label, 0 (negative) or 1 (positive), then a space and the "
                 f"sentence: correct or remove it"
             )
-        if not words:
-            raise ValueError(
-                f"{path}:{number}: no word follows the label {label}; expected a sentence: add or remove it"
-            )
-        sentences.append(words)
-        labels.append(int(label))
+        if words:
+            sentences.append(words)
+            labels.append(int(label))
     return Part(sentences, labels)
 
 
@@ -205,17 +208,11 @@ def _two_classes(nodes: list[Phrase]) -> Part:
     return Part([list(words) for words in rated], [int(rating > NEUTRAL) for rating in rated.values()])
 
 
-def _read_file(path: Path) -> str:
+def _read_file(path: Path, encoding: str) -> str:
     check_file(path, "a text file of labelled sentences")
     content = path.read_bytes()
     if not content.strip():
         raise ValueError(
             f"file {path} is empty; expected a labelled sentence on each line: pass a file with some in it"
         )
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{path}:{line}: byte {content[error.start]:#04x} is not UTF-8; convert the file first"
-        ) from error
+    return decoded(content, path, encoding)

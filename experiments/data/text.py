@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from experiments.data.files import File, check_file, read
+from experiments.data.files import File, check_file, decoded, read
 
 Corpus = Literal["stdlib", "tinyshakespeare", "ptb"]
 
@@ -57,7 +57,9 @@ class Text(NamedTuple):
     test: str | None = None
 
 
-def load(corpus: Corpus = "stdlib", *, file: Path | None = None, data_dir: Path | None = None) -> Text:
+def load(
+    corpus: Corpus = "stdlib", *, file: Path | None = None, encoding: str = "utf-8", data_dir: Path | None = None
+) -> Text:
     """One of the corpora above, or, with `file`, any UTF-8 text (`corpus` is then ignored).
 
     All but `ptb` are cut in two: the first 90 % of the characters to train on, the rest held out (nanoGPT's split). The
@@ -66,7 +68,7 @@ def load(corpus: Corpus = "stdlib", *, file: Path | None = None, data_dir: Path 
     what was found there, what was expected and what to do.
     """
     if file is not None:
-        return _split(Path(file).name, _read_file(Path(file)))
+        return _split(Path(file).name, _read_file(Path(file), encoding))
     match corpus:
         case "stdlib":
             return _split(corpus, _standard_library())
@@ -127,18 +129,12 @@ def _standard_library() -> str:
     return text
 
 
-def _read_file(path: Path) -> str:
-    check_file(path, "a UTF-8 text file")
+def _read_file(path: Path, encoding: str) -> str:
+    check_file(path, "a text file")
     content = path.read_bytes()
     if not content:
-        raise ValueError(f"file {path} is empty; expected a UTF-8 text: pass a file with some text in it")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"file {path} is not UTF-8: byte {content[error.start]:#04x} at offset {error.start} ({error.reason}); "
-            f"convert it to UTF-8 first"
-        ) from error
+        raise ValueError(f"file {path} is empty; expected a text: pass a file with some in it")
+    return decoded(content, path, encoding)
 
 
 def _fetch(name: str, data_dir: Path | None) -> str:

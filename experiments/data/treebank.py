@@ -23,7 +23,7 @@ from typing import NamedTuple
 from conllu.exceptions import ParseException
 from conllu.parser import DEFAULT_FIELDS, parse_line
 
-from experiments.data.files import File, read
+from experiments.data.files import File, decoded, read
 
 TAGS = (
     "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM",
@@ -76,12 +76,7 @@ def load(folder: Path | None = None, *, data_dir: Path | None = None) -> Treeban
 
 def parse(content: bytes, name: str) -> list[Sentence]:
     """The sentences of a CoNLL-U file; errors call it `name`."""
-    try:
-        text = content.decode("utf-8").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        found = f"byte {content[error.start]:#04x} is not UTF-8 ({error.reason})"
-        raise ValueError(f"{name}:{line}: {found}; expected CoNLL-U in UTF-8: convert it first") from error
+    text = decoded(content, name)
     sentences = list(_sentences(text.removesuffix("\n").split("\n"), name)) if text.strip() else []
     if not sentences:
         raise ValueError(f"{name} is empty; expected sentences in CoNLL-U: pass a treebank with some in it")

@@ -58,9 +58,14 @@ class Words(NamedTuple):
 
 
 def load(
-    corpus: Corpus = "stdlib", *, file: Path | None = None, min_count: int = 3, data_dir: Path | None = None
+    corpus: Corpus = "stdlib",
+    *,
+    file: Path | None = None,
+    encoding: str = "utf-8",
+    min_count: int = 3,
+    data_dir: Path | None = None,
 ) -> Words:
-    """One of the corpora above, or, with `file`, any UTF-8 text (`corpus` is then ignored).
+    """One of the corpora above, or, with `file`, any text in `encoding` (`corpus` is then ignored).
 
     Of `file` each line with words in it is a paragraph; the first eight tenths of the lines are to train on, then a tenth to
     validate and a tenth to test on. Words that occur fewer than `min_count` times in the training part are `<unk>` (`ptb`
@@ -69,7 +74,7 @@ def load(
     if min_count < 1:
         raise ValueError(f"min_count is {min_count}; expected at least 1, which keeps every word of the training part")
     if file is not None:
-        whole = text.load(file=file)
+        whole = text.load(file=file, encoding=encoding)
         return _indexed(whole.name, _tenths(whole.name, (whole.train + whole.valid).splitlines()), min_count)
     match corpus:
         case "stdlib":
