@@ -62,6 +62,58 @@ def fails(capsys, *arguments):
     return capsys.readouterr().err
 
 
+@pytest.fixture
+def own(tmp_path):
+    """Utterances of one's own, in the three parts, as SNIPS comes."""
+    songs = ["Yesterday", "Blue Moon", "So What", "Take Five"]
+    lines = [
+        (f"play {song} please", " ".join(["O", "B-song", *["I-song"] * song.count(" "), "O"]), "PlayMusic")
+        for song in songs
+    ]
+    lines += [(f"rate it {n}", "O O B-rating", "RateBook") for n in range(5)]
+    for part in ("train", "dev", "test"):
+        (tmp_path / "mine" / part).mkdir(parents=True)
+        for name, column in zip(("seq.in", "seq.out", "label"), zip(*lines)):
+            (tmp_path / "mine" / part / name).write_text("".join(f"{one}\n" for one in column))
+    return tmp_path / "mine"
+
+
+def test_utterances_of_ones_own(own, tmp_path, capsys):
+    run("--smoke", "--folder", own, "--out", tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert set(result["metrics"]) >= {"test", "held out"}
+    assert not {"published", "test, every city unknown"} & set(result["metrics"])
+    assert result["floors"]["most frequent, intent"] == pytest.approx(100 * 5 / 9)
+    assert "target" not in capsys.readouterr().out
+    run("demo", "--run", tmp_path / "run", "play So What")
+    assert "so what" in capsys.readouterr().out
+
+
+def test_the_parts_of_ones_own_are_what_the_files_say(own):
+    found = atis.load_folder(own)
+    assert found.train == found.valid == found.test
+    assert found.train[1] == Utterance(("play", "blue", "moon", "please"), ("O", "B-song", "I-song", "O"), "PlayMusic")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("label", "PlayMusic\n", r"train/label has 1 lines and .*train/seq.in 9; expected as many"),
+        ("seq.in", "\n" * 9, r"train:1: seq.in is empty; expected an utterance: remove the line"),
+        ("label", "\n" * 9, r"train:1: the intent is empty"),
+        ("seq.out", "O\n" * 9, r"train:1: 3 words, but 1 slots; expected one for each"),
+        ("seq.out", "O song O\n" * 9, r"train:1: the slot of 'yesterday' is 'song'; expected O, B-slot or I-slot"),
+        ("label", None, r"train/label does not exist; expected words in seq.in"),
+    ],
+)
+def test_files_of_ones_own_that_do_not_fit(own, capsys, name, content, words):
+    path = own / "train" / name
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        atis.load_folder(own)
+    assert "error: " in fails(capsys, "--smoke", "--folder", own)
+
+
 def test_a_run_and_a_demo_of_it(folder, tmp_path, capsys):
     run("--smoke", "--data-dir", folder)
     (directory,) = (tmp_path / "runs" / "slot_filling").iterdir()

@@ -23,7 +23,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.data.files import File, read
+from experiments.data.files import File, check_file, decoded, read
 
 _JOINT_SLU = "https://raw.githubusercontent.com/yvchen/JointSLU/fad79658f343e98c1737fcfe563e76069b62f064/data/"
 _SHA256 = {
@@ -55,6 +55,47 @@ class Atis(NamedTuple):
 def load(data_dir: Path | None = None) -> Atis:
     """All parts. Errors are those of `files.read` (nowhere to be found, not the expected content) and of `parse`."""
     return Atis(**{part: parse(read(file, data_dir).decode("utf-8"), file.name) for part, file in _FILES.items()})
+
+
+def load_folder(folder: Path) -> Atis:
+    """Utterances of one's own, as Goo et al. (2018) have ATIS and SNIPS.
+
+    `folder` holds train, valid (or dev) and test, each with three files of as many lines: seq.in, words with spaces between them;
+    seq.out, a slot for each, O, B-x or I-x; label, the intent. Words are put into lower case. FileNotFoundError and ValueError
+    say which file and line, what was found, what was expected and what to do.
+    """
+    folder = Path(folder).expanduser()
+    valid = next((name for name in ("valid", "dev") if (folder / name).is_dir()), "valid")
+    return Atis(*(_part(folder / name) for name in ("train", valid, "test")))
+
+
+def _part(folder: Path) -> list[Utterance]:
+    paths = [folder / name for name in ("seq.in", "seq.out", "label")]
+    for path in paths:
+        check_file(path, "words in seq.in, slots in seq.out, intents in label, a line for each utterance")
+    words, slots, intents = (decoded(path.read_bytes(), path).removesuffix("\n").split("\n") for path in paths)
+    for path, lines in zip(paths[1:], (slots, intents)):
+        if len(lines) != len(words):
+            raise ValueError(
+                f"{path} has {len(lines)} lines and {paths[0]} {len(words)}; expected as many: complete them"
+            )
+    return [
+        _checked(tuple(one.lower().split()), tuple(labels.split()), intent.strip(), f"{folder}:{number}")
+        for number, (one, labels, intent) in enumerate(zip(words, slots, intents), 1)
+    ]
+
+
+def _checked(words: tuple[str, ...], slots: tuple[str, ...], intent: str, where: str) -> Utterance:
+    if not words or not intent:
+        raise ValueError(
+            f"{where}: {'the intent' if words else 'seq.in'} is empty; expected an utterance: remove the line"
+        )
+    if len(slots) != len(words):
+        raise ValueError(f"{where}: {len(words)} words, but {len(slots)} slots; expected one for each")
+    for word, slot in zip(words, slots):
+        if not _LABEL.fullmatch(slot):
+            raise ValueError(f"{where}: the slot of {word!r} is {slot!r}; expected O, B-slot or I-slot")
+    return Utterance(words, slots, intent)
 
 
 def parse(content: str, path: str) -> list[Utterance]:

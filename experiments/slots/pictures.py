@@ -75,8 +75,9 @@ def bars(path: Path, scores: Mapping[str, Sequence[float]], published: Mapping[s
     for (name, value), style in zip(published.items(), (":", "-.", "--", "-"), strict=False):
         axes.axhline(value, label=f"{value:.2f} {name}", color="#8c8c8c", linestyle=style, linewidth=1)
     axes.set_xticks(range(len(scores)), list(scores))
-    axes.set(ylim=(lowest - 1, 97.5), ylabel="span F1, test part of ATIS (axis cut)")
-    axes.legend(frameon=False, loc="upper left", fontsize=8)
+    axes.set(ylim=(lowest - 1, max(97.5, max(means) + 1)), ylabel="span F1, test part (axis cut)")
+    if published:
+        axes.legend(frameon=False, loc="upper left", fontsize=8)
     save(figure, path)
 
 
