@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 from jax.core import Tracer, eval_jaxpr
 from jax.extend.core import Literal, jaxprs_in_params
 
@@ -64,6 +66,21 @@ def run_by_rules(f: Callable[..., Any], rules: Rules, *arguments: Any) -> Any:
     """`f(*arguments)`, where `rules` take the place of primitives."""
     program = Program(f, *arguments)
     return program(program.closed_over, *arguments, rules=rules)
+
+
+def run_on_part(f: Callable[[jax.Array], Any], part: jax.Array, before: int, after: int) -> Any:
+    """`f(x)` of x with so many zeros before and after `part` in its last axis; products that f makes of x leave the zeros out."""
+    zeros = [jnp.zeros((*part.shape[:-1], size), part.dtype) for size in (before, after)]
+    x = jnp.concatenate([zeros[0], part, zeros[1]], -1)
+
+    def product(equation: Any, factors: list[Any]) -> Any:
+        (of_x, of_weights), batch = equation.params["dimension_numbers"]
+        if factors[0] is x and of_x == (x.ndim - 1,) and not any(batch):
+            weights = lax.slice_in_dim(factors[1], before, before + part.shape[-1], axis=of_weights[0])
+            factors = [part, weights]
+        return equation.primitive.bind(*factors, **equation.params)
+
+    return run_by_rules(f, {"dot_general": product}, x)
 
 
 def evaluate(jaxpr: Any, consts: list[Any], arguments: list[Any], rules: Rules) -> list[Any]:

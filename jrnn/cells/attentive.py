@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from ..attention import Attention
 from ..cell import Bound, Cell
 from ..checks import check_key_or_legacy, check_positive, describe
-from ..program import is_affine
+from ..program import is_affine, run_on_part
 from .wrapper import Wrapper
 
 
@@ -88,15 +88,19 @@ class Attentive(Wrapper):
 
     def _project(self, params: Any, x: jax.Array) -> Any:
         """x's part of the inner cell's projection; x itself where there is no such part."""
-        whole = jnp.concatenate([jnp.zeros((*x.shape[:-1], self._fed_size), x.dtype), x], -1)
-        return self.cell.project(params, whole) if self._is_affine(params) else x
+        if not self._is_affine(params):
+            return x
+        return run_on_part(functools.partial(self.cell.project, params), x, self._fed_size, 0)
 
     def _feed(self, params: Any, fed: jax.Array) -> Any:
         """What is fed adds so much to the inner cell's projection; itself where that is no sum."""
         if not self._is_affine(params):
             return fed
-        slope = jnp.concatenate([fed, jnp.zeros((*fed.shape[:-1], self.input_size), fed.dtype)], -1)
-        return jax.jvp(functools.partial(self.cell.project, params), (jnp.zeros_like(slope),), (slope,))[1]
+
+        def part(fed: jax.Array) -> Any:
+            return run_on_part(functools.partial(self.cell.project, params), fed, 0, self.input_size)
+
+        return jax.jvp(part, (jnp.zeros_like(fed),), (fed,))[1]
 
     def _projected(self, params: Any, z: Any, fed: Any) -> Any:
         """The inner cell's projection, from the two above."""
