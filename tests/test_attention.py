@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import cast, normal, random_params, random_state, same
+from jax.interpreters.partial_eval import dce_jaxpr
 
 import jrnn
 from jrnn import attention
-from jrnn.program import is_affine
+from jrnn.program import is_affine, multiplications
 
 SOURCE, ROWS, TIME, INPUT, HIDDEN, MEMORY = 5, 3, 4, 2, 4, 6
 LENGTHS = jnp.array([5, 2, 0])
@@ -316,3 +317,18 @@ def test_arguments_that_do_not_fit():
     params, ys, xs = given(cell)
     with pytest.raises(TypeError, match=r"expects Bound\(params, context\)"):
         jrnn.unroll(cell, params, xs)
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_no_product_is_taken_of_zeros(order):
+    """What is fed to the cell, and x, meet their own rows of the weights alone: as many multiplications as by hand."""
+    inner, score = jrnn.LSTM(INPUT + HIDDEN, HIDDEN), attention.Dot(HIDDEN)
+    after = functools.partial(jrnn.AttentionAfter, attended_size=HIDDEN)
+    cell = (jrnn.AttentionBefore if order == "before" else after)(inner, score)
+    params = cell.bind(random_params(cell), normal(1, SOURCE, ROWS, HIDDEN))
+    state, x = random_state(cell, params, (ROWS,)), normal(2, ROWS, INPUT)
+    whole = jax.make_jaxpr(lambda params, state, x: cell.step(params, state, x))(params, state, x).jaxpr
+    step, _ = dce_jaxpr(whole, [True] * len(whole.outvars))  # as the compiler will see it
+    of_cell = (INPUT + HIDDEN + HIDDEN) * 4 * HIDDEN  # the input with what is fed, the state
+    looking_back = 2 * SOURCE * HIDDEN + (0 if order == "before" else 2 * HIDDEN * HIDDEN)
+    assert multiplications(step) == ROWS * (of_cell + looking_back)

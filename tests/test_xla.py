@@ -1,5 +1,6 @@
 """What exists for XLA's sake: each workaround leaves the numbers alone, can be switched off, and is left out on other backends."""
 
+import functools
 import re
 
 import cases
@@ -11,8 +12,8 @@ from jax import lax
 from laws import in_loops
 
 import jrnn
-from jrnn import LinearSolve, Scan
-from jrnn.engines.residuals import Update
+from jrnn import LinearSolve, Scan, attention
+from jrnn.engines.residuals import Recur, Update
 from jrnn.program import Program
 from jrnn.xla import WORKAROUNDS, off
 from jrnn.xla.choices import MIB, Choice, Sizes, choose, dividing
@@ -376,3 +377,38 @@ def test_the_gradient_of_a_bias_in_16_bits_is_rounded_once():
     between = weights.astype(jnp.float32).sum(0).astype(jnp.bfloat16).astype(jnp.float32).sum(0).astype(jnp.bfloat16)
     assert not np.array_equal(once, between)
     np.testing.assert_array_equal(jax.jit(jax.grad(loss))(params).b, once)
+
+
+@pytest.mark.parametrize("name", cases.CELLS)
+def test_of_a_product_of_the_state_alone_nothing_is_kept(name):
+    cell = cases.CELLS[name]
+    params, _, state = drawn(cell, 5)
+    assert Recur(Program(cell.recur, params, state)).avals == ([], [])
+
+
+@pytest.mark.parametrize(("kind", "shapes"), [("general", [(3, 7)]), ("additive", [(3, 5), (3, 7)])])
+def test_the_scores_of_an_attention_are_computed_once(kind, shapes):
+    """Given what is kept, the derivative of looking back reads the keys no more than its transpose must."""
+    score = {"general": attention.General(4, 6), "additive": attention.Additive(4, 6, 5)}[kind]
+    cell = jrnn.AttentionBefore(jrnn.GRU(2 + 6, 4), score)
+    params = cell.bind(cases.random_params(cell), cases.normal(1, 7, 3, 6))
+    state = cases.random_state(cell, params, (3,))
+    recur = Recur(Program(cell.recur, params, state))
+    plain, found = recur([], params, state)
+    cases.same(plain, cell.recur(params, state), tolerance=1e-6)
+    assert [a.shape for a in found.products] == [a.shape for a in recur.avals.products] == shapes
+
+    def again(params, state):
+        return recur([], params, state, residuals=found)[0]
+
+    given = params, state
+    tangent = jax.tree.map(jnp.ones_like, given)
+    cases.same(jax.jvp(again, given, tangent), jax.jvp(cell.recur, given, tangent))
+    cotangent = jax.tree.map(jnp.ones_like, plain)
+    cases.same(jax.vjp(again, *given)[1](cotangent), jax.vjp(cell.recur, *given)[1](cotangent))
+
+    def back(recur):
+        compiled = jax.jit(lambda state, cotangent: jax.vjp(functools.partial(recur, params), state)[1](cotangent))
+        return compiled.lower(state, cotangent).compile().cost_analysis()["flops"]
+
+    assert back(again) < back(cell.recur)

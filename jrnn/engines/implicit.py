@@ -12,7 +12,7 @@ from jax.custom_derivatives import SymbolicZero
 from ..arrays import differentiable, is_differentiable
 from ..xla.products import sums_in_float32, weight_gradients
 from .linear_system import LinearSystem, Unknowns, linearised
-from .residuals import Residuals
+from .residuals import Kept
 from .solve import Operator, Vector, solve
 from .solver import Solver
 from .system import Steps, System, shift
@@ -24,7 +24,7 @@ class Found(NamedTuple):
     states: Any  # after every step, leaves [time, *batch, ...]
     steps: Steps
     r: Any = None  # recur(params, state before the step); None: made again
-    residuals: Residuals | None = None  # None: made again
+    residuals: Kept | None = None  # None: made again
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))

@@ -22,6 +22,7 @@ from ..xla.products import sums_in_float32
 from .gradient import Autodiff, Gradient
 from .implicit import Found, implicit
 from .linear_system import updated
+from .residuals import Kept
 from .solver import Substitution
 from .system import Steps, System, traced
 from .tiles import tiled
@@ -64,8 +65,9 @@ class LinearSolve(Gradient):
         if not on("tiles") or not isinstance(math.prod(system.xs.shape), int):
             return Choice(self.tile, self.tile, self.save != "states")
         cell: Any = system.cell
-        z, r, avals = cell.project_program.out, cell.recur_program.out, cell.update_program.avals
+        z, r, avals = cell.project_program.out, cell.recur_program.program.out, cell.update_program.avals
         z, kept = _bytes(z), _bytes((z, r, avals)) - 2 * sum(a.size * _width(system.xs.dtype) for a in avals.sums)
+        kept += sum(a.size * _width(a.dtype) for a in cell.recur_program.avals.products)
         params = system.params.params
         weights = [w for w in jax.tree.leaves(params.params if isinstance(params, Bound) else params) if w.ndim > 1]
         return choose(Sizes(time, z, max(1, kept), _bytes(weights), cell.multiplications), self.tile, self.save)
@@ -128,12 +130,14 @@ def _loop(
     A step's z is `read(steps.z)`.
     """
 
+    cell: Any = system.cell
+
     def body(system: System, state: Any, now: Steps) -> Any:
         before, z = system.before(state, now), read(now.z)
-        r = system.cell.recur(system.params, before)
-        new, residuals = updated(system, before, z, r)
+        r, of_recur = cell.recur_with_residuals(system.params, before)
+        new, of_update = updated(system, before, z, r)
         new = made_once(new if now.mask is None else select(now.mask, new, before), on_any_backend=True)
-        return new, (new, r, residuals) if gates else (new,)
+        return new, (new, r, Kept(of_recur, of_update)) if gates else (new,)
 
     options: Any = {"reverse": system.reverse, "unroll": unroll, "differentiable": True}
     return loop(body, system, system.state, steps, **options)

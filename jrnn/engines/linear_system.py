@@ -21,7 +21,7 @@ from ..arrays import differentiable, halves_to_float32, match_varying_axes, sele
 from ..cell import fit_state
 from ..xla.loops import made_once
 from ..xla.products import sums_in_float32
-from .residuals import Residuals
+from .residuals import Kept, Residuals
 from .system import Steps, System
 
 
@@ -31,7 +31,7 @@ class At(NamedTuple):
     before: Any  # the state that the step starts from
     now: Steps
     r: Any
-    residuals: Residuals
+    residuals: Kept
 
 
 class Unknowns(NamedTuple):
@@ -87,7 +87,8 @@ class LinearSystem:
 
         def one(x: Any, at: At) -> Unknowns:
             before = system.before(at.before, at.now)
-            z, r = system.cell.project(params, x), system.cell.recur(params, before)
+            cell: Any = system.cell
+            z, (r, _) = cell.project(params, x), cell.recur_with_residuals(params, before, at.residuals.recur)
             new = LinearSystem(system, at)._new(at, before, at.now.z, at.r) if moves_states else ()
             return Unknowns(differentiable(z), differentiable(r), differentiable(new) if moves_states else None)
 
@@ -104,14 +105,15 @@ class LinearSystem:
         return ds if restart is None else select(restart, jax.tree.map(jnp.zeros_like, ds), ds)
 
     def _recur(self, at: At, values: list[Any]) -> list[Any]:
-        return differentiable(self.system.cell.recur(self.system.params, with_differentiable(at.before, values)))
+        cell, before = self.system.cell, with_differentiable(at.before, values)
+        return differentiable(cell.recur_with_residuals(self.system.params, before, at.residuals.recur)[0])  # type: ignore[attr-defined]
 
     def _update(self, at: At, values: list[Any], z: list[Any], r: list[Any]) -> list[Any]:
         before = with_differentiable(at.before, values)
         return differentiable(self._new(at, before, with_differentiable(at.now.z, z), with_differentiable(at.r, r)))
 
     def _new(self, at: At, before: Any, z: Any, r: Any) -> Any:
-        new = updated(self.system, before, z, r, at.residuals)[0]
+        new = updated(self.system, before, z, r, at.residuals.update)[0]
         return new if at.now.mask is None else select(at.now.mask, new, before)
 
 
@@ -130,8 +132,9 @@ def _plus(a: list[Any], b: list[Any] | None) -> list[Any]:
 def linearised(system: System, states: Any, steps: Steps, r: Any = None, residuals: Any = None) -> LinearSystem:
     """The linear system around states, at all times; `r` and `residuals` are made again where they are None."""
     before = jax.vmap(system.before)(system.shifted(states), steps)
-    if r is None:
-        r = sums_in_float32(jax.vmap(functools.partial(system.cell.recur, system.params)), before)
-    if residuals is None:
-        residuals = jax.vmap(functools.partial(updated, system))(before, steps.z, r)[1]
+    if r is None or residuals is None:
+        cell: Any = system.cell
+        recur = functools.partial(cell.recur_with_residuals, system.params)
+        r, of_recur = sums_in_float32(jax.vmap(recur), before)
+        residuals = Kept(of_recur, jax.vmap(functools.partial(updated, system))(before, steps.z, r)[1])
     return LinearSystem(system, At(before, steps, r, residuals))

@@ -13,31 +13,34 @@ PRODUCTS = ("dot_general", "conv_general_dilated")
 """Primitives that multiply matrices, or kernels."""
 
 
-class Residuals(NamedTuple):
-    """Intermediates of an `update`. Dead-code elimination drops them where no derivative is taken."""
+LINEAR = (
+    "add", "add_any", "sub", "neg", "convert_element_type", "copy", "reshape", "squeeze", "expand_dims", "transpose", "rev",
+    "broadcast_in_dim", "slice", "split", "concatenate", "reduce_sum", "pvary",
+)  # fmt: skip
+"""Primitives that are linear in all their operands."""
 
-    products: list[
-        Any
-    ]  # for each product of PRODUCTS, in order: its operands that vary from step to step, then its result
+
+class Residuals(NamedTuple):
+    """Intermediates of one piece of a cell. Dead-code elimination drops them where no derivative is taken."""
+
+    products: list[Any]  # operands and results of PRODUCTS, in order, those that the derivative needs
     sums: list[Any]  # z + r, where nothing else reads the two: half as much to keep
 
 
-class Update:
-    """A traced `update(params, state, z, r)` that gives its residuals, or is given those of an earlier call."""
+class Kept(NamedTuple):
+    """Residuals of a step."""
 
-    def __init__(self, program: Program):
+    recur: Residuals
+    update: Residuals
+
+
+class Piece:
+    """A traced piece of a cell that gives its residuals, or is given those of an earlier call."""
+
+    def __init__(self, program: Program, noted: dict[Any, str]):
         self.program = program
-        jaxpr, (_, *varying) = program.jaxpr, program.inputs
-        inside = depending(jaxpr, itertools.chain(*varying))
-        sums = _sums(jaxpr, *varying[1:])
-        self._noted: dict[Any, str] = {}
+        self._noted = noted
         """Of which kind each residual is, by its variable."""
-        for equation in jaxpr.eqns:
-            if equation.primitive.name in PRODUCTS:
-                atoms = [*variables(equation.invars), *equation.outvars]
-                self._noted |= dict.fromkeys((atom for atom in atoms if atom in inside), "products")
-            elif equation.primitive.name == "add" and equation.outvars[0] in sums:
-                self._noted[equation.outvars[0]] = "sums"
 
     @property
     def avals(self) -> Residuals:
@@ -46,9 +49,9 @@ class Update:
         return Residuals(**kinds)
 
     def __call__(self, closed_over: list[Any], *arguments: Any, residuals: Residuals | None = None) -> Any:
-        """`(new state, residuals)`.
+        """`(result, residuals)`.
 
-        Given residuals are read in place of computing them again; the derivatives are those of `update`.
+        Given residuals are read in place of computing them again; the derivatives are those of the program.
         """
         if not self._noted:
             return self.program(closed_over, *arguments), Residuals([], [])
@@ -72,6 +75,52 @@ class Update:
             return noted(end, value) if self._noted.get(end) == "sums" else value
 
         return self.program(closed_over, *arguments, rules=dict.fromkeys(PRODUCTS, multiply) | {"add": add}), found
+
+
+class Update(Piece):
+    """`update(params, state, z, r)`. Kept are, of each product, the operands that vary from step to step and the result."""
+
+    def __init__(self, program: Program):
+        jaxpr, (_, *varying) = program.jaxpr, program.inputs
+        inside = depending(jaxpr, itertools.chain(*varying))
+        sums = _sums(jaxpr, *varying[1:])
+        noted: dict[Any, str] = {}
+        for equation in jaxpr.eqns:
+            if equation.primitive.name in PRODUCTS:
+                atoms = [*variables(equation.invars), *equation.outvars]
+                noted |= dict.fromkeys((atom for atom in atoms if atom in inside), "products")
+            elif equation.primitive.name == "add" and equation.outvars[0] in sums:
+                noted[equation.outvars[0]] = "sums"
+        super().__init__(program, noted)
+
+
+class Recur(Piece):
+    """`recur(params, state)`, most often linear in the state: nothing is kept then, for its derivative reads nothing of it.
+
+    Else kept are the products that something nonlinear is made of: the scores of an attention, of which its weights are, but not
+    its context, of which products alone are.
+    """
+
+    def __init__(self, program: Program):
+        jaxpr, (_, state) = program.jaxpr, program.inputs
+        inside = depending(jaxpr, state)
+        needed: set[Any] = set()
+        for equation in reversed(jaxpr.eqns):
+            reads = [variable for variable in variables(equation.invars) if variable in inside]
+            if equation.primitive.name in PRODUCTS and len(reads) == 1:
+                continue  # its result is kept where it is needed, and its operand is not
+            if not _is_linear(equation, reads) or not needed.isdisjoint(equation.outvars):
+                needed.update(reads)
+        made = [end for equation in jaxpr.eqns if equation.primitive.name in PRODUCTS for end in equation.outvars]
+        super().__init__(program, dict.fromkeys((end for end in made if end in needed), "products"))
+
+
+def _is_linear(equation: Any, reads: list[Any]) -> bool:
+    """Whether it is linear in the variables that it reads."""
+    name, invars = equation.primitive.name, equation.invars
+    if name in ("mul", "mul_any"):
+        return len(reads) == 1 and invars.count(reads[0]) == 1
+    return not reads or name in LINEAR or (name == "div" and invars[1] not in reads)
 
 
 def _sums(jaxpr: Any, z: list[Any], r: list[Any]) -> set[Any]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ..arrays import halves_to_float32, select, select_values
 from ..cell import Cell, fit_state
 from ..program import Program, is_straight, largest, multiplications
-from .residuals import Update
+from .residuals import Recur, Update
 
 
 class Steps(NamedTuple):
@@ -93,7 +93,7 @@ class TracedCell:
 
     def __init__(self, cell: Cell, project: Program, recur: Program, update: Program):
         self.cell = cell
-        self.project_program, self.recur_program, self.update_program = project, recur, Update(update)
+        self.project_program, self.recur_program, self.update_program = project, Recur(recur), Update(update)
 
     def __repr__(self) -> str:
         return repr(self.cell)
@@ -101,7 +101,7 @@ class TracedCell:
     @property
     def is_straight(self) -> bool:
         """Whether derivatives may be taken piece by piece; see `program.is_straight`."""
-        programs = self.project_program, self.recur_program, self.update_program.program
+        programs = self.project_program, self.recur_program.program, self.update_program.program
         return all(is_straight(program.jaxpr) for program in programs)
 
     @property
@@ -111,7 +111,7 @@ class TracedCell:
         Made again for the state and for all parameters, as a linear solve does, it would cost more than it takes to
         keep it (attention with a hidden layer over 50 positions: 1.8 times the time).
         """
-        programs = self.recur_program, self.update_program.program
+        programs = self.recur_program.program, self.update_program.program
         made = (largest(program.jaxpr, itertools.chain(*program.inputs[1:])) for program in programs)
         state, z, r = self.update_program.program.inputs[1:]
         return max(made) > 4 * sum(variable.aval.size for variable in (*state, *z, *r))
@@ -119,14 +119,18 @@ class TracedCell:
     @property
     def multiplications(self) -> int:
         """How many the products of one step take, those of its projection included."""
-        programs = self.project_program, self.recur_program, self.update_program.program
+        programs = self.project_program, self.recur_program.program, self.update_program.program
         return sum(multiplications(program.jaxpr) for program in programs)
 
     def project(self, params: Arguments, x: Any) -> Any:
         return self.project_program(params.closed_over[0], params.params, x)
 
     def recur(self, params: Arguments, state: Any) -> Any:
-        return self.recur_program(params.closed_over[1], params.params, state)
+        return self.recur_with_residuals(params, state)[0]
+
+    def recur_with_residuals(self, params: Arguments, state: Any, residuals: Any = None) -> Any:
+        """`(r, residuals)`; see `residuals.Recur`."""
+        return self.recur_program(params.closed_over[1], params.params, state, residuals=residuals)
 
     def update(self, params: Arguments, state: Any, z: Any, r: Any) -> Any:
         return self.update_with_residuals(params, state, z, r)[0]
