@@ -59,9 +59,9 @@ def music_of(document: str) -> str:
 
 
 def write_midi(path: Path, score: Any) -> None:
-    """A file with the repeats played; where they do not fit together, all as it is written, once."""
-    repeat = need("music21.repeat", "music")
+    """A file with the repeats played; where music21 cannot play them, all as it is written, once."""
+    exceptions = need("music21.exceptions21", "music")
     try:
         score.write("midi", fp=str(path))
-    except repeat.ExpanderException:
+    except exceptions.Music21Exception:  # repeats that do not fit together, or an object that they put in its place twice
         score.parts[0].flatten().notesAndRests.stream().write("midi", fp=str(path))
