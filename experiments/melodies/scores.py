@@ -63,5 +63,7 @@ def write_midi(path: Path, score: Any) -> None:
     exceptions = need("music21.exceptions21", "music")
     try:
         score.write("midi", fp=str(path))
-    except exceptions.Music21Exception:  # repeats that do not fit together, or an object that they put in its place twice
+    except (
+        exceptions.Music21Exception
+    ):  # repeats that do not fit together, or an object that they put in its place twice
         score.parts[0].flatten().notesAndRests.stream().write("midi", fp=str(path))
