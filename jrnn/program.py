@@ -70,8 +70,8 @@ def run_by_rules(f: Callable[..., Any], rules: Rules, *arguments: Any) -> Any:
 
 def run_on_part(f: Callable[[jax.Array], Any], part: jax.Array, before: int, after: int) -> Any:
     """`f(x)` of x with so many zeros before and after `part` in its last axis; products that f makes of x leave the zeros out."""
-    zeros = [jnp.zeros((*part.shape[:-1], size), part.dtype) for size in (before, after)]
-    x = jnp.concatenate([zeros[0], part, zeros[1]], -1)
+    around = [(0, 0, 0)] * (part.ndim - 1) + [(before, after, 0)]
+    x = lax.pad(part, jnp.zeros((), part.dtype), around)
 
     def product(equation: Any, factors: list[Any]) -> Any:
         (of_x, of_weights), batch = equation.params["dimension_numbers"]

@@ -1,6 +1,5 @@
 """What exists for XLA's sake: each workaround leaves the numbers alone, can be switched off, and is left out on other backends."""
 
-import functools
 import re
 
 import cases
@@ -12,8 +11,7 @@ from jax import lax
 from laws import in_loops
 
 import jrnn
-from jrnn import LinearSolve, Scan, attention
-from jrnn.engines.residuals import Recur, Update
+from jrnn import LinearSolve, Scan
 from jrnn.program import Program
 from jrnn.xla import WORKAROUNDS, off
 from jrnn.xla.choices import MIB, Choice, Sizes, choose, dividing
@@ -291,7 +289,7 @@ def test_convolutions_of_a_gradient_are_in_the_order_that_the_backend_is_fast_at
     assert set(found) == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
 
 
-# Gates and residuals
+# Gates, steps and sums
 
 
 def test_what_is_split_last_of_all_is_found_whole():
@@ -306,49 +304,6 @@ def test_what_is_split_last_of_all_is_found_whole():
     cut = [made[i] if size is None else made[i][..., start : start + size] for i, start, size in pieces]
     jax.tree.map(np.testing.assert_array_equal, jax.tree.unflatten(program.structure, cut), split(x))
     assert sorted(whole.aval.shape for whole in wholes) == [(2, 4), (6, 3), (6, 4), (6, 9)]
-
-
-@pytest.mark.parametrize(
-    ("name", "products", "sums"),
-    [
-        ("gru-before", 2, 2),
-        ("conv-gru", 2, 2),
-        ("gru-after", 0, 2),
-        ("lstm-projected", 2, 1),
-        ("lstm", 0, 1),
-    ],
-)
-def test_what_is_inside_an_update_is_computed_once(name, products, sums):
-    """Given its residuals it needs no weight and nothing that was only summed, and has the derivatives that it had."""
-    cell = cases.CELLS[name]
-    params, x, state = drawn(cell, 5)
-    z, r = cell.project(params, x), cell.recur(params, state)
-    update = Update(Program(cell.update, params, state, z, r))
-    plain, found = update([], params, state, z, r)
-    cases.same(plain, cell.update(params, state, z, r), tolerance=1e-6)
-    assert [len(part) for part in found] == [products, sums]  # of a product's factors one, for the other is a weight
-    assert [[a.shape for a in part] for part in found] == [[a.shape for a in part] for part in update.avals]
-
-    def again(params, state, z, r):
-        return update([], params, state, z, r, residuals=found)[0]
-
-    def nothing(tree):
-        return jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), tree)
-
-    without = jax.tree.map(lambda w: w if w.ndim == 1 else nothing(w), params)
-    gone = (nothing(z), nothing(r)) if name.startswith("lstm") else (z._replace(r=nothing(z.r), z=nothing(z.z)), r)
-    cases.same(again(without, state, *gone), plain, tolerance=1e-6)
-    given = params, state, z, r
-    tangent = jax.tree.map(jnp.ones_like, given)
-    cases.same(jax.jvp(again, given, tangent), jax.jvp(cell.update, given, tangent))
-    cotangent = jax.tree.map(jnp.ones_like, plain)
-    cases.same(jax.vjp(again, *given)[1](cotangent), jax.vjp(cell.update, *given)[1](cotangent))
-
-
-def test_a_sum_of_what_is_read_again_is_not_kept_in_its_place():
-    ones = jnp.ones(3)
-    update = Update(Program(lambda params, state, z, r: z * (z + r), (), (), ones, ones))
-    assert update([], (), (), ones, ones)[1] == ([], [])
 
 
 @pytest.mark.parametrize("name", cases.KINDS)
@@ -377,38 +332,3 @@ def test_the_gradient_of_a_bias_in_16_bits_is_rounded_once():
     between = weights.astype(jnp.float32).sum(0).astype(jnp.bfloat16).astype(jnp.float32).sum(0).astype(jnp.bfloat16)
     assert not np.array_equal(once, between)
     np.testing.assert_array_equal(jax.jit(jax.grad(loss))(params).b, once)
-
-
-@pytest.mark.parametrize("name", cases.CELLS)
-def test_of_a_product_of_the_state_alone_nothing_is_kept(name):
-    cell = cases.CELLS[name]
-    params, _, state = drawn(cell, 5)
-    assert Recur(Program(cell.recur, params, state)).avals == ([], [])
-
-
-@pytest.mark.parametrize(("kind", "shapes"), [("general", [(3, 7)]), ("additive", [(3, 5), (3, 7)])])
-def test_the_scores_of_an_attention_are_computed_once(kind, shapes):
-    """Given what is kept, the derivative of looking back reads the keys no more than its transpose must."""
-    score = {"general": attention.General(4, 6), "additive": attention.Additive(4, 6, 5)}[kind]
-    cell = jrnn.AttentionBefore(jrnn.GRU(2 + 6, 4), score)
-    params = cell.bind(cases.random_params(cell), cases.normal(1, 7, 3, 6))
-    state = cases.random_state(cell, params, (3,))
-    recur = Recur(Program(cell.recur, params, state))
-    plain, found = recur([], params, state)
-    cases.same(plain, cell.recur(params, state), tolerance=1e-6)
-    assert [a.shape for a in found.products] == [a.shape for a in recur.avals.products] == shapes
-
-    def again(params, state):
-        return recur([], params, state, residuals=found)[0]
-
-    given = params, state
-    tangent = jax.tree.map(jnp.ones_like, given)
-    cases.same(jax.jvp(again, given, tangent), jax.jvp(cell.recur, given, tangent))
-    cotangent = jax.tree.map(jnp.ones_like, plain)
-    cases.same(jax.vjp(again, *given)[1](cotangent), jax.vjp(cell.recur, *given)[1](cotangent))
-
-    def back(recur):
-        compiled = jax.jit(lambda state, cotangent: jax.vjp(functools.partial(recur, params), state)[1](cotangent))
-        return compiled.lower(state, cotangent).compile().cost_analysis()["flops"]
-
-    assert back(again) < back(cell.recur)

@@ -21,7 +21,7 @@ from ..xla.loops import loop, made_once, stackable
 from ..xla.products import sums_in_float32
 from .gradient import Autodiff, Gradient
 from .implicit import Found, implicit
-from .linear_system import updated
+from .linear_system import recurred, updated
 from .residuals import Kept
 from .solver import Substitution
 from .system import Steps, System, traced
@@ -35,8 +35,9 @@ class LinearSolve(Gradient):
 
     - `tile`: steps in a tile; None: chosen on a CPU from the table in `jrnn/xla/choices.py`, all of them elsewhere.
     - `save`: what is kept between the passes. `"gates"`: z and r (their sum, where `update` only adds the two), the
-      products inside `update` and the states. `"states"`: the states alone, a quarter to a half of the memory; the rest
-      is computed again by large products. None: chosen on a CPU from the same table, the gates elsewhere.
+      products inside `update`, those inside `recur` that something nonlinear is made of, and the states. `"states"`: the
+      states alone, a quarter to a half of the memory; the rest is computed again by large products. None: chosen on a CPU
+      from the same table, the gates elsewhere.
 
     A cell whose pieces are not a straight line of primitives (control flow, `jax.custom_vjp`, callbacks, checks) is
     differentiated by `Autodiff`, whatever the options say.
@@ -66,8 +67,8 @@ class LinearSolve(Gradient):
             return Choice(self.tile, self.tile, self.save != "states")
         cell: Any = system.cell
         z, r, avals = cell.project_program.out, cell.recur_program.program.out, cell.update_program.avals
-        z, kept = _bytes(z), _bytes((z, r, avals)) - 2 * sum(a.size * _width(system.xs.dtype) for a in avals.sums)
-        kept += sum(a.size * _width(a.dtype) for a in cell.recur_program.avals.products)
+        summed = 2 * sum(a.size * _width(system.xs.dtype) for a in avals.sums)
+        z, kept = _bytes(z), _bytes((z, r, avals, cell.recur_program.avals)) - summed
         params = system.params.params
         weights = [w for w in jax.tree.leaves(params.params if isinstance(params, Bound) else params) if w.ndim > 1]
         return choose(Sizes(time, z, max(1, kept), _bytes(weights), cell.multiplications), self.tile, self.save)
@@ -130,11 +131,9 @@ def _loop(
     A step's z is `read(steps.z)`.
     """
 
-    cell: Any = system.cell
-
     def body(system: System, state: Any, now: Steps) -> Any:
         before, z = system.before(state, now), read(now.z)
-        r, of_recur = cell.recur_with_residuals(system.params, before)
+        r, of_recur = recurred(system, before)
         new, of_update = updated(system, before, z, r)
         new = made_once(new if now.mask is None else select(now.mask, new, before), on_any_backend=True)
         return new, (new, r, Kept(of_recur, of_update)) if gates else (new,)

@@ -87,8 +87,7 @@ class LinearSystem:
 
         def one(x: Any, at: At) -> Unknowns:
             before = system.before(at.before, at.now)
-            cell: Any = system.cell
-            z, (r, _) = cell.project(params, x), cell.recur_with_residuals(params, before, at.residuals.recur)
+            z, (r, _) = system.cell.project(params, x), recurred(system, before, at.residuals.recur)
             new = LinearSystem(system, at)._new(at, before, at.now.z, at.r) if moves_states else ()
             return Unknowns(differentiable(z), differentiable(r), differentiable(new) if moves_states else None)
 
@@ -105,8 +104,7 @@ class LinearSystem:
         return ds if restart is None else select(restart, jax.tree.map(jnp.zeros_like, ds), ds)
 
     def _recur(self, at: At, values: list[Any]) -> list[Any]:
-        cell, before = self.system.cell, with_differentiable(at.before, values)
-        return differentiable(cell.recur_with_residuals(self.system.params, before, at.residuals.recur)[0])  # type: ignore[attr-defined]
+        return differentiable(recurred(self.system, with_differentiable(at.before, values), at.residuals.recur)[0])
 
     def _update(self, at: At, values: list[Any], z: list[Any], r: list[Any]) -> list[Any]:
         before = with_differentiable(at.before, values)
@@ -115,6 +113,12 @@ class LinearSystem:
     def _new(self, at: At, before: Any, z: Any, r: Any) -> Any:
         new = updated(self.system, before, z, r, at.residuals.update)[0]
         return new if at.now.mask is None else select(at.now.mask, new, before)
+
+
+def recurred(system: System, before: Any, residuals: Residuals | None = None) -> tuple[Any, Residuals]:
+    """A step's r and its residuals."""
+    cell: Any = system.cell
+    return cell.recur_with_residuals(system.params, before, residuals)
 
 
 def updated(system: System, before: Any, z: Any, r: Any, residuals: Residuals | None = None) -> tuple[Any, Residuals]:
@@ -133,8 +137,7 @@ def linearised(system: System, states: Any, steps: Steps, r: Any = None, residua
     """The linear system around states, at all times; `r` and `residuals` are made again where they are None."""
     before = jax.vmap(system.before)(system.shifted(states), steps)
     if r is None or residuals is None:
-        cell: Any = system.cell
-        recur = functools.partial(cell.recur_with_residuals, system.params)
-        r, of_recur = sums_in_float32(jax.vmap(recur), before)
+        made, of_recur = sums_in_float32(jax.vmap(functools.partial(recurred, system)), before)
+        r = made if r is None else r
         residuals = Kept(of_recur, jax.vmap(functools.partial(updated, system))(before, steps.z, r)[1])
     return LinearSystem(system, At(before, steps, r, residuals))

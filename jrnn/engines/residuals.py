@@ -12,10 +12,9 @@ from ..program import Program, depending, variables
 PRODUCTS = ("dot_general", "conv_general_dilated")
 """Primitives that multiply matrices, or kernels."""
 
-
 LINEAR = (
     "add", "add_any", "sub", "neg", "convert_element_type", "copy", "reshape", "squeeze", "expand_dims", "transpose", "rev",
-    "broadcast_in_dim", "slice", "split", "concatenate", "reduce_sum", "pvary",
+    "broadcast_in_dim", "slice", "split", "concatenate", "pad", "reduce_sum", "pvary",
 )  # fmt: skip
 """Primitives that are linear in all their operands."""
 
@@ -117,10 +116,10 @@ class Recur(Piece):
 
 def _is_linear(equation: Any, reads: list[Any]) -> bool:
     """Whether it is linear in the variables that it reads."""
-    name, invars = equation.primitive.name, equation.invars
-    if name in ("mul", "mul_any"):
-        return len(reads) == 1 and invars.count(reads[0]) == 1
-    return not reads or name in LINEAR or (name == "div" and invars[1] not in reads)
+    name = equation.primitive.name
+    if name == "mul":
+        return len(reads) < 2
+    return not reads or name in LINEAR or (name == "div" and equation.invars[1] not in reads)
 
 
 def _sums(jaxpr: Any, z: list[Any], r: list[Any]) -> set[Any]:

@@ -62,12 +62,12 @@ def run(
     xs = inputs if time_major else jnp.moveaxis(inputs, -1 - features, 0)
     batch = xs.shape[1 : xs.ndim - features]
     lengths = None if seq_lengths is None else _checked(jnp.asarray(seq_lengths), batch)
-    marks = {"mask": mask, "reset": reset}
+    steps = inputs.shape[: inputs.ndim - features]
+    marks = {name: jnp.asarray(flags) for name, flags in (("mask", mask), ("reset", reset)) if flags is not None}
     for name, flags in marks.items():
-        if flags is not None:
-            flags = jnp.asarray(flags)
-            check_flags(flags, name, inputs.shape[: inputs.ndim - features])
-            marks[name] = flags if time_major else jnp.moveaxis(flags, -1, 0)
+        check_flags(flags, name, steps)
+    if not time_major:
+        marks = {name: jnp.moveaxis(flags, -1, 0) for name, flags in marks.items()}
     if reverse:
         xs, marks = jax.tree.map(lambda a: flip(a, lengths), (xs, marks))
     carry, ys = layer.apply(params, xs, carry, lengths=lengths, **marks, key=key)
