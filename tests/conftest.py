@@ -82,6 +82,14 @@ def wide_terminal():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def keras_at_home(tmp_path_factory):
+    """Keras writes its settings where they end with the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> pathlib.Path:
     """The directory of data sets: $JRNN_DATA, or shared/data next to the checkout."""

@@ -39,8 +39,7 @@ def test_the_table_has_every_library():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_what_others_trained_is_read(row, monkeypatch, tmp_path):
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+def test_what_others_trained_is_read(row):
     layer = jrnn.rnn(jrnn.LSTM, input_size=5, hidden_size=10, num_layers=2, bidirectional=True)
     names = {"jax": jax, "jnp": jax.numpy, "interop": interop, "layer": layer, "cell": jrnn.LSTM(5, 10)}
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"), warnings.catch_warnings():

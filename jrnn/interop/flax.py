@@ -27,9 +27,16 @@ def from_linen(cell: Cell, params: Any) -> Any:
     Raises ValueError or TypeError, naming the array or option, where one is missing, left over, of another shape or dtype, or
     has no counterpart.
     """
+    from flax import linen
+
     layout = _linen(cell)
-    if hasattr(params, "variables"):
+    if isinstance(params, linen.Module):
         _compare(cell, params, "params")
+        if params.scope is None:
+            raise ValueError(
+                f"params is a {type(params).__name__} without its parameters; expected these, or the cell that they are bound "
+                "to: cell.bind(variables)"
+            )
         params = params.variables["params"]
     return _from_flax(cell, params, layout, "params")
 
