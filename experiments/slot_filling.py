@@ -1,10 +1,12 @@
 """Slot filling: what each word of a question to an airline means (many to many) and what is wanted (many to one), on ATIS.
 
 By default it trains an LSTM of both directions; `--compare` trains four encoders of one direction beside it, which see three words
-ahead. In half of what they are trained on words are hidden or left out (`slot_model.noisy`), so that they tell what a city is for
+ahead. In half of what they are trained on words are hidden or left out (`slots.model.noisy`), so that they tell what a city is for
 by the words around it, even a city that no training sentence names:
 
     python -m experiments.slot_filling demo "arrive Taipei on November 2nd" "leave Taipei on November 2nd"
+
+Utterances of your own: `--folder DIR`, as SNIPS comes.
 """
 
 import collections
@@ -193,7 +195,8 @@ def experiment(run: Run, config: Config) -> None:
 
 def train(run: Run, config: Config, data: atis.Atis) -> None:
     """Train one model, evaluate its best checkpoint, write result.json."""
-    selects, own = config.held_out or config.folder is not None, config.folder is not None
+    own = config.folder is not None
+    selects = config.held_out or own
     if not selects:
         data = data._replace(train=[*data.train, *data.valid])
     names = Names.of(data.train)

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from pooch import os_cache  # noqa: F401  the experiments extra is not installed without it
+
+pytest.importorskip("tyro", reason="the experiments extra is not installed")
 
 from experiments import char_lm
 from experiments.common.options import Encoding, check_value
@@ -22,11 +23,11 @@ def loaders(path, other, encoding):
     """What each reader makes of the file, by what should stand in it."""
     return {
         "characters": (TEXT, lambda: tuple(text.load(file=path, encoding=encoding)[1:])),
-        "words": (TEXT, lambda: [part.tolist() for part in words.load(file=path, encoding=encoding, min_count=1)[2:]]),
+        "words": (TEXT, lambda: [list(part) for part in words.load(file=path, encoding=encoding, min_count=1)[1:]]),
         "sentences": (LABELLED, lambda: sentences.load(file=path, encoding=encoding)[1:]),
         "pairs": (TEXT, lambda: parallel.load(files=(path, other), encoding=encoding).train.texts),
         "captions": (CAPTIONS, lambda: [line[1:] for line in captions.parse(path.read_bytes(), "f", encoding)]),
-        "csv": (CSV, lambda: (forecasting.load(file=path, encoding=encoding).columns, [])),
+        "csv": (CSV, lambda: [list(part) for part in forecasting.load(file=path, encoding=encoding)[1:4]]),
     }
 
 

@@ -13,6 +13,7 @@ pytest.importorskip("music21", reason="the music extra is not installed")
 pytest.importorskip("mido", reason="the music extra is not installed")
 
 import mido
+from music21.exceptions21 import Music21Exception
 
 from experiments import tunes as experiment
 from experiments.data import abc_notation, tunes
@@ -240,8 +241,17 @@ def test_a_tune_that_can_be_read_sounds_and_is_drawn(tmp_path):
     assert len(started) == 2 * (1 + 6 + 6 + 5 + 2)
 
 
-def test_repeats_that_do_not_fit_together_are_played_once(tmp_path):
-    score = scores.parse("M:6/8\nK:D\nL:1/8\n[2abc abc:|[1 def def:|\n")
+@pytest.mark.parametrize(
+    "document",
+    [
+        "M:6/8\nK:D\nL:1/8\n[2abc abc:|[1 def def:|\n",  # repeats that do not fit together
+        "M:3/4\nK:G\nL:1/8\nd2|A2 ABAG|D2 d2 A2 DD|G4||\n",  # a bar too long: music21 puts its metre in twice
+    ],
+)
+def test_what_music21_cannot_play_is_written_as_it_stands(document, tmp_path):
+    score = scores.parse(document)
+    with pytest.raises(Music21Exception):
+        score.write("midi", fp=str(tmp_path / "direct.mid"))
     scores.write_midi(tmp_path / "tune.mid", score)
     messages = [message for track in mido.MidiFile(tmp_path / "tune.mid").tracks for message in track]
     assert sum(message.type == "note_on" and message.velocity > 0 for message in messages) == 12

@@ -15,27 +15,25 @@ class Limit:
     holds: Callable[[Any], bool]  # of any value but None
 
 
-Count = Annotated[int, Limit("at least 1", lambda value: value >= 1)]
-Share = Annotated[float, Limit("a share in [0, 1]", lambda value: 0 <= value <= 1)]
-Rate = Annotated[float, Limit("a share in [0, 1)", lambda value: 0 <= value < 1)]
-NotNegative = Annotated[float, Limit("at least 0", lambda value: value >= 0)]
-Encoding = Annotated[
-    str, Limit("an encoding of text, such as utf-8, latin-1 or cp1252", lambda name: is_encoding(name))
-]
-NewFile = Annotated[
-    Path,
-    Limit("a file in a folder that is there: make it, or choose another", lambda path: path.absolute().parent.is_dir()),
-    Limit("another name: this one exists, and nothing is overwritten", lambda path: not path.exists()),
-]
-
-
-def is_encoding(name: str) -> bool:
+def _is_encoding(name: str) -> bool:
     """Whether it is the name of an encoding of text."""
     try:
         "".encode(name)
     except LookupError:
         return False
     return True
+
+
+Count = Annotated[int, Limit("at least 1", lambda value: value >= 1)]
+Share = Annotated[float, Limit("a share in [0, 1]", lambda value: 0 <= value <= 1)]
+Rate = Annotated[float, Limit("a share in [0, 1)", lambda value: 0 <= value < 1)]
+NotNegative = Annotated[float, Limit("at least 0", lambda value: value >= 0)]
+Encoding = Annotated[str, Limit("an encoding of text, such as utf-8, latin-1 or cp1252", _is_encoding)]
+NewFile = Annotated[
+    Path,
+    Limit("a file in a folder that is there: make it, or choose another", lambda path: path.absolute().parent.is_dir()),
+    Limit("another name: this one exists, and nothing is overwritten", lambda path: not path.exists()),
+]
 
 
 def check(config: Any) -> None:

@@ -1,4 +1,5 @@
-"""ATIS: questions to an airline, each word labelled with the slot it fills, each question with its intent.
+"""ATIS: questions to an airline, each word labelled with the slot it fills, each question with its intent. `load_folder` reads
+utterances of one's own.
 
 | part    | file                         | utterances | words  |
 |---------|------------------------------|------------|--------|
@@ -20,6 +21,7 @@ Consortium's (LDC93S5, LDC94S19, LDC95S26): they may be used for research but no
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,10 +94,14 @@ def _checked(words: tuple[str, ...], slots: tuple[str, ...], intent: str, where:
         )
     if len(slots) != len(words):
         raise ValueError(f"{where}: {len(words)} words, but {len(slots)} slots; expected one for each")
-    for word, slot in zip(words, slots):
-        if not _LABEL.fullmatch(slot):
-            raise ValueError(f"{where}: the slot of {word!r} is {slot!r}; expected O, B-slot or I-slot")
+    _check_labels(words, slots, where)
     return Utterance(words, slots, intent)
+
+
+def _check_labels(words: Sequence[str], labels: Sequence[str], where: str) -> None:
+    for word, label in zip(words, labels):
+        if not _LABEL.fullmatch(label):
+            raise ValueError(f"{where}: the label of {word!r} is {label!r}; expected O, B-slot or I-slot")
 
 
 def parse(content: str, path: str) -> list[Utterance]:
@@ -132,9 +138,7 @@ def _utterance(line: str, where: str) -> Utterance:
             f"{where}: {len(words)} words, BOS and EOS among them, but {len(labels)} labels; expected one for each, "
             "the intent being that of EOS"
         )
-    for word, label in zip(words[:-1], labels[:-1]):
-        if not _LABEL.fullmatch(label):
-            raise ValueError(f"{where}: the label of {word!r} is {label!r}; expected O, B-slot or I-slot")
+    _check_labels(words[:-1], labels[:-1], where)
     if _LABEL.fullmatch(labels[-1]):
         raise ValueError(f"{where}: the intent is {labels[-1]!r}, a slot's label; expected a name such as atis_flight")
     if labels[0] != "O":

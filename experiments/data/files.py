@@ -67,21 +67,27 @@ def unpacked(path: Path) -> bytes:
 
 
 def decoded(content: bytes, path: Path | str, encoding: str | None = None) -> str:
-    """The text of a file of the user's own: without a byte order mark, and with a newline alone at the end of each line.
+    """The text of a file of the user's own, as `plain` has it. Without an `encoding` it is UTF-8 by its format.
 
-    A carriage return ends a line before a newline, and where there is no newline at all. Without an `encoding` it is UTF-8 by its
-    format. ValueError names `path` and the line of a byte that is not in the encoding.
+    ValueError names `path` and the line of a byte that is not in the encoding.
     """
     kind = codecs.lookup(encoding or "utf-8").name
     try:
-        text = content.decode("utf-8-sig" if kind == "utf-8" else kind)
+        return plain(content.decode(kind))
     except UnicodeDecodeError as error:
         line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
         remedy = "name the text's own encoding by --encoding, such as latin-1, or " if encoding else ""
         raise ValueError(
             f"{path}:{line}: byte {byte:#04x} is not {kind.upper()} ({error.reason}); {remedy}convert the file"
         ) from error
-    text = text.replace("\r\n", "\n")
+
+
+def plain(text: str) -> str:
+    """Without a byte order mark, and with a newline alone at the end of each line.
+
+    A carriage return ends a line before a newline, and where there is no newline at all.
+    """
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     return text if "\n" in text else text.replace("\r", "\n")
 
 

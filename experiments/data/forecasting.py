@@ -195,7 +195,7 @@ def _rows(reader: Any, path: str) -> Iterator[list[str]]:
 def _time(cell: str, where: str, column: str) -> datetime.datetime:
     text = cell.strip()
     if _YEAR_OR_MONTH.fullmatch(text):
-        text += "-01-01"[len(text) - 4 :]
+        text += "-01" if "-" in text else "-01-01"
     try:
         time = datetime.datetime.fromisoformat(text)
     except ValueError:

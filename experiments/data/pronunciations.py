@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from experiments.common.extras import need
-from experiments.data.files import File, check_file, decoded, read
+from experiments.data.files import File, check_file, plain, read
 
 Dictionary = Literal["packaged", "cmudict"]
 
@@ -105,7 +105,7 @@ def load(
 def parse(content: bytes, name: str) -> list[Entry]:
     """The entries of a dictionary in CMUdict's format, by word; `name` is for the errors. Latin-1 serves for any ASCII superset."""
     found: dict[str, dict[Pronunciation, None]] = {}
-    text = decoded(content.removeprefix(codecs.BOM_UTF8), name, "latin-1")
+    text = plain(content.removeprefix(codecs.BOM_UTF8).decode("latin-1"))
     for number, line in enumerate(text.split("\n"), 1):
         word, *phonemes = [""] if line.startswith(";;;") else line.split(" #")[0].split() or [""]
         known = _WORD.fullmatch(word.lower())

@@ -27,7 +27,7 @@ import numpy as np
 from experiments.common.extras import MissingPackage
 from experiments.data import abc_notation
 from experiments.data.abc_notation import Tune
-from experiments.data.files import File, decoded, read
+from experiments.data.files import File, plain, read
 
 Data = Literal["music21", "nottingham"]
 BOOKS = ("oneills1850", "ryansMammoth", "airdsAirs")
@@ -176,4 +176,4 @@ def _texts(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
 
 def _decoded(content: bytes) -> str:
     """Titles may be in any encoding; music is ASCII."""
-    return decoded(content.decode("utf-8", "replace").encode(), "")
+    return plain(content.decode("utf-8", "replace"))
