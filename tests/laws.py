@@ -204,7 +204,9 @@ def dtypes_are_kept(model: Any) -> None:
         with jax.enable_x64(dtype == jnp.float64):
             leaves, put_back = floats(cast((params, xs, start), dtype))
             function = functools.partial(_result_and_gradient, model, put_back, marks)
-            for leaf in floats(jax.eval_shape(function, leaves))[0]:
+            fresh = functools.partial(model.initial_state, batch=(2,), key=key(1))
+            made = jax.eval_shape(function, leaves), jax.eval_shape(fresh, cast(params, dtype))
+            for leaf in floats(made)[0]:
                 assert leaf.dtype == dtype, leaf
 
 

@@ -65,13 +65,7 @@ def case(name, way, mark):
     )
 
 
-TABLE = [
-    case(name, way, mark)
-    for name in SEVEN
-    for way in GRADIENTS
-    for mark in MARKS
-    if way == "default" or mark == "marks"
-]
+TABLE = [case(name, way, mark) for name in SEVEN for way in GRADIENTS for mark in MARKS]
 TABLE += [pytest.param(LAYERS[name], {}, MARKS["marks"], id=name) for name in OF_LAYERS]
 
 
