@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer, eval_jaxpr
 from jax.extend.core import Literal, jaxprs_in_params
+from jax.sharding import NamedSharding, PartitionSpec
 
 from .arrays import is_key
 
@@ -27,7 +28,7 @@ class Program:
     """
 
     def __init__(self, f: Callable[..., Any], *examples: Any):
-        closed, self.out = jax.make_jaxpr(f, return_shape=True)(*examples)
+        closed, self.out = jax.make_jaxpr(f, return_shape=True)(*_on_mesh(examples))
         jaxpr = closed.jaxpr
         pairs = list(zip(jaxpr.constvars, closed.consts, strict=True))
         lifted = [(variable, value) for variable, value in pairs if isinstance(value, Tracer)]
@@ -60,6 +61,25 @@ class Program:
         own = set(self.inputs[argument])
         read = itertools.chain(self.jaxpr.outvars, *(equation.invars for equation in self.jaxpr.eqns))
         return not own.isdisjoint(variables(read))
+
+
+def shapes(f: Callable[..., Any], *examples: Any) -> Any:
+    """`jax.eval_shape`, for examples of another trace."""
+    return jax.eval_shape(f, *_on_mesh(examples))
+
+
+def _on_mesh(examples: Any) -> Any:
+    """The examples, shapes among them on the mesh at hand where it has manual axes and automatic ones: JAX 0.10 gives shapes
+    that say along which axes they vary but not of which mesh, and does not take them itself."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if not (mesh.manual_axes and mesh.auto_axes):
+        return examples
+    placed = NamedSharding(mesh, PartitionSpec())
+
+    def one(leaf: Any) -> Any:
+        return leaf.update(sharding=leaf.sharding or placed) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
+
+    return jax.tree.map(one, examples)
 
 
 def run_by_rules(f: Callable[..., Any], rules: Rules, *arguments: Any) -> Any:

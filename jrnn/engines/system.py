@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ..arrays import halves_to_float32, select, select_values
 from ..cell import Cell, fit_state
-from ..program import Program, is_straight, largest, multiplications
+from ..program import Program, is_straight, largest, multiplications, shapes
 from .residuals import Recur, Update
 
 
@@ -148,7 +148,7 @@ class TracedCell:
 def traced(system: System) -> System:
     """The same system, of a traced cell."""
     cell, params, state = system.cell, system.params, system.state
-    x = jax.eval_shape(lambda xs: xs[0], system.xs)
+    x = shapes(lambda xs: xs[0], system.xs)
     project, recur = Program(cell.project, params, x), Program(cell.recur, params, state)
     update = Program(cell.update, *_float32_shapes((params, state, project.out, recur.out)))
     closed_over = project.closed_over, recur.closed_over, update.closed_over
@@ -160,4 +160,4 @@ def traced(system: System) -> System:
 
 
 def _float32_shapes(tree: Any) -> Any:
-    return jax.eval_shape(halves_to_float32, tree)
+    return shapes(halves_to_float32, tree)

@@ -1,4 +1,4 @@
-"""One step of training and one evaluation, compiled, with the batch sharded over local devices."""
+"""One step of training and one evaluation, compiled, with the rows divided among the devices of all processes."""
 
 import functools
 import inspect
@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from ..arrays import cast_like, halves_to_float32
 from ..losses import Mean, divide
+from .placement import ROWS, is_spec, own_specs, put, row_mesh, row_specs
 
 Loss = Callable[[Any, Any, Any, Any], tuple[Mean, Any]]
 """`loss(params, carry, batch, key) -> (Mean, carry)`. `carry` is what lasts from one batch to the next: for truncated
@@ -47,13 +48,27 @@ def init_state(params: Any, optimizer: optax.GradientTransformation, key: jax.Ar
 
 
 def make_step(
-    loss: Loss, optimizer: optax.GradientTransformation, *, batch_axes: Any = 1, loss_scale: float = 1.0
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_axes: Any = 1,
+    loss_scale: float = 1.0,
+    mesh: Mesh | None = None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Info]]:
-    """A compiled training step `(state, batch) -> (state, info)`, sharded over the local devices.
+    """A compiled training step `(state, batch) -> (state, info)`, its rows divided among the devices.
 
     Each device takes its share of the rows (as many devices as divide their number), and one sum over devices gives the
     gradient: the same numbers as on one device, up to rounding and dropout. `batch_axes` says which axis of the batch's
     arrays counts rows, as `jax.vmap`'s in_axes does: 1 for time-first arrays; None for what every row shares.
+
+    After `jax.distributed.initialize()` the devices are those of all processes. Each process calls the step with its own rows,
+    as many as the others, as `jrnn.data` gives them, and with the same state, of whose carry it holds its own rows; the
+    state returned lies on all of them, and what rows share can be read by each (`np.asarray(state.params.w)`).
+
+    `mesh` has an axis "rows", among which rows are divided, and may have others, with `AxisType.Auto`, for a model that one device
+    cannot hold: parameters that were placed on it by `jax.device_put` stay divided as they are, and so does the optimizer's state
+    of them. By default all devices are along "rows".
+
     The state given is donated: use the one returned. Clip by `optax.clip_by_global_norm` in the optimizer. The optimizer is told
     `value`, `grad` and `value_fn`, which some ask for (`optax.lbfgs`, `reduce_on_plateau`, `polyak_sgd`).
 
@@ -65,68 +80,77 @@ def make_step(
         raise ValueError(f"loss_scale is {loss_scale}; expected a positive number, such as 2.0**15")
     told = optax.with_extra_args_support(optimizer)
 
-    def update(mesh: Mesh, state: TrainState, batch: Any) -> tuple[TrainState, Info]:
+    def update(mesh: Mesh, divided: tuple[P, ...], state: TrainState, batch: Any) -> tuple[TrainState, Info]:
         key = jax.random.fold_in(state.key, state.step)
 
         def mean(params: Any, carry: Any, batch: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-            found, new = loss(params, carry, batch, jax.random.fold_in(key, lax.axis_index("rows")))
+            found, new = loss(params, carry, batch, jax.random.fold_in(key, _share()))
             return found.total, (found.weight, new)
 
         def shard(params: Any, carry: Any, batch: Any) -> tuple[Any, jax.Array, Any]:
-            params = jax.tree.map(lambda a: lax.pcast(a, "rows", to="varying"), params)
+            params = jax.tree.map(_vary, params)
             total, pull, (weight, new) = jax.vjp(lambda params: mean(params, carry, batch), params, has_aux=True)
-            sum_, weight = lax.psum((_vary(total), _vary(weight)), "rows")
+            sum_, weight = _sum((_vary(total), _vary(weight)))
             share = divide(jnp.asarray(loss_scale, total.dtype), weight.astype(total.dtype))
             (grads,) = pull(_vary(share) if _varies(total) else share)
-            grads = cast_like(lax.psum(halves_to_float32(grads), "rows"), grads)
+            grads = cast_like(_sum(halves_to_float32(grads)), grads)
             return grads, divide(sum_, weight), jax.tree.map(_vary, new)
 
         def value_fn(params: Any) -> jax.Array:
             def shard(params: Any, carry: Any, batch: Any) -> jax.Array:
                 total, (weight, _) = mean(params, carry, batch)
-                return divide(*lax.psum((_vary(total), _vary(weight)), "rows"))
+                return divide(*_sum((_vary(total), _vary(weight))))
 
-            return jax.shard_map(shard, mesh=mesh, in_specs=specs, out_specs=P())(params, state.carry, batch)
+            return _over_rows(shard, mesh, specs, P())(params, state.carry, batch)
 
-        specs = (P(), _specs(0, state.carry), _specs(batch_axes, batch))
-        sharded = jax.shard_map(shard, mesh=mesh, in_specs=specs, out_specs=(P(), P(), specs[1]))
+        specs = (P(), row_specs(0, state.carry), row_specs(batch_axes, batch))
+        sharded = _over_rows(shard, mesh, specs, (P(), P(), specs[1]))
         grads, value, carry = sharded(state.params, state.carry, batch)
         if loss_scale != 1:
             grads = jax.tree.map(lambda g: g / jnp.asarray(loss_scale, g.dtype), grads)
         more = {"value": value, "grad": grads, "value_fn": value_fn}
         updates, opt_state = told.update(grads, state.opt_state, state.params, **_asked_for(told.update, more))
         params = optax.apply_updates(state.params, updates)
+        params, opt_state = _keep_divided(mesh, divided, (params, opt_state))
         info = Info(loss=value, gradient_norm=optax.tree.norm(halves_to_float32(grads)))
         return TrainState(state.step + 1, params, opt_state, carry, state.key), info
 
-    compiled = jax.jit(update, static_argnums=0, donate_argnums=1)
+    compiled = jax.jit(update, static_argnums=(0, 1), donate_argnums=2)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Info]:
-        mesh = _mesh(_rows(batch_axes, batch))
-        return compiled(mesh, _put_on_mesh(mesh, _each_once(_wait_on_cpu(state))), batch)
+        on = row_mesh(mesh, batch_axes, batch)
+        # Where the step leaves it, so that the first step compiles the only program; nothing moves after that.
+        specs = own_specs(on, state)._replace(carry=row_specs(0, state.carry))
+        divided = tuple(jax.tree.leaves((specs.params, specs.opt_state), is_leaf=is_spec))
+        state = put(on, specs, _each_once(_wait_on_cpu(state)))
+        return compiled(on, divided, state, _batch_on(on, batch_axes, batch))
 
     return step
 
 
-def make_evaluate(loss: Loss, *, batch_axes: Any = 1) -> Callable[[Any, Any, Iterable[Any]], float]:
-    """`evaluate(params, carry, batches) -> mean loss` over all batches, the carry going from one to the next; no dropout."""
+def make_evaluate(
+    loss: Loss, *, batch_axes: Any = 1, mesh: Mesh | None = None
+) -> Callable[[Any, Any, Iterable[Any]], float]:
+    """`evaluate(params, carry, batches) -> mean loss` over all batches, the carry going from one to the next; no dropout.
+
+    Rows are divided as `make_step` divides them: with several processes each gives its own, and the mean is over those of all.
+    """
 
     @functools.partial(jax.jit, static_argnums=0)
     def one(mesh: Mesh, params: Any, carry: Any, batch: Any) -> tuple[Mean, Any]:
         def shard(params: Any, carry: Any, batch: Any) -> tuple[Mean, Any]:
             mean, new = loss(params, carry, batch, None)
-            return Mean(*lax.psum(tuple(map(_vary, mean)), "rows")), jax.tree.map(_vary, new)
+            return Mean(*_sum(tuple(map(_vary, mean)))), jax.tree.map(_vary, new)
 
-        specs = (P(), _specs(0, carry), _specs(batch_axes, batch))
-        sharded = jax.shard_map(shard, mesh=mesh, in_specs=specs, out_specs=(P(), specs[1]))
-        return sharded(params, carry, batch)
+        specs = (P(), row_specs(0, carry), row_specs(batch_axes, batch))
+        return _over_rows(shard, mesh, specs, (P(), specs[1]))(params, carry, batch)
 
     def evaluate(params: Any, carry: Any, batches: Iterable[Any]) -> float:
         means = []
         for batch in batches:
-            mesh = _mesh(_rows(batch_axes, batch))
-            params, carry = jax.device_put((params, carry), (_replicated(mesh), _sharded(mesh)))
-            mean, carry = one(mesh, params, _wait_on_cpu(carry), batch)
+            on = row_mesh(mesh, batch_axes, batch)
+            params, carry = put(on, (own_specs(on, params), row_specs(0, carry)), (params, carry))
+            mean, carry = one(on, params, _wait_on_cpu(carry), _batch_on(on, batch_axes, batch))
             means.append(mean)
         if not means:
             raise ValueError("batches is empty; expected at least one batch to evaluate on")
@@ -136,36 +160,28 @@ def make_evaluate(loss: Loss, *, batch_axes: Any = 1) -> Callable[[Any, Any, Ite
     return evaluate
 
 
-def _specs(axes: Any, tree: Any) -> Any:
-    """A partition spec per leaf: rows along the axis that `axes`, a prefix of `tree`, names."""
+def _over_rows(f: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+    """`f` of each device's rows; what other axes of the mesh divide is the compiler's business.
 
-    def spec(axis: int | None, subtree: Any) -> Any:
-        one = P() if axis is None else P(*(None,) * axis, "rows")
-        return jax.tree.map(lambda _: one, subtree)
-
-    return jax.tree.map(spec, axes, tree, is_leaf=lambda x: x is None)
-
-
-def _rows(axes: Any, batch: Any) -> int:
-    """How many rows a batch has."""
-
-    def sizes(axis: int | None, subtree: Any) -> Any:
-        return [] if axis is None else [np.shape(leaf)[axis] for leaf in jax.tree.leaves(subtree)]
-
-    counts = set(jax.tree.leaves(jax.tree.map(sizes, axes, batch, is_leaf=lambda x: x is None)))
-    if len(counts) != 1:
-        raise ValueError(
-            f"batch has {sorted(counts)} rows along batch_axes={axes}; expected one number for all its arrays"
-        )
-    return counts.pop()
+    Rows that all lie at one place need no `shard_map`; XLA's partitioner refuses a sum over one place beside other axes (jaxlib 0.10).
+    """
+    if mesh.shape[ROWS] == 1:
+        return f
+    return jax.shard_map(f, mesh=mesh, in_specs=in_specs, out_specs=out_specs, axis_names={ROWS})
 
 
-@functools.lru_cache
-def _mesh(rows: int) -> Mesh:
-    """As many local devices as divide the rows."""
-    devices = jax.local_devices()
-    count = max(n for n in range(1, len(devices) + 1) if rows % n == 0)
-    return Mesh(np.asarray(devices[:count]), ("rows",))
+def _keep_divided(mesh: Mesh, specs: tuple[P, ...], tree: Any) -> Any:
+    """The tree with its arrays divided as `specs` says, one for each of them."""
+    leaves, structure = jax.tree.flatten(tree)
+    if not any(any(spec) for spec in specs):
+        return tree
+    kept = [lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec)) for leaf, spec in zip(leaves, specs)]
+    return jax.tree.unflatten(structure, kept)
+
+
+def _batch_on(mesh: Mesh, axes: Any, batch: Any) -> Any:
+    """The batch as a program of several processes takes it; that of one takes NumPy's arrays."""
+    return batch if jax.process_count() == 1 else put(mesh, row_specs(axes, batch), batch)
 
 
 def _wait_on_cpu(tree: Any) -> Any:
@@ -193,24 +209,25 @@ def _each_once(state: TrainState) -> TrainState:
     return jax.tree.map(own, state)
 
 
-def _put_on_mesh(mesh: Mesh, state: TrainState) -> TrainState:
-    """The state where the step leaves it, so that the first step compiles the only program; nothing moves after that."""
-    places: Any = TrainState(*[_replicated(mesh)] * 5)._replace(carry=_sharded(mesh))  # type: ignore[arg-type]
-    return jax.device_put(state, places)
+def _divided() -> bool:
+    """Whether this is traced for the rows of one of several devices."""
+    return ROWS in jax.sharding.get_abstract_mesh().manual_axes
 
 
-def _replicated(mesh: Mesh) -> NamedSharding:
-    return NamedSharding(mesh, P())
+def _share() -> jax.Array | int:
+    """Which share of the rows this is."""
+    return lax.axis_index(ROWS) if _divided() else 0
 
 
-def _sharded(mesh: Mesh) -> NamedSharding:
-    return NamedSharding(mesh, P("rows"))
+def _sum(tree: Any) -> Any:
+    """Over all shares of the rows."""
+    return lax.psum(tree, ROWS) if _divided() else tree
 
 
 def _vary(leaf: jax.Array) -> jax.Array:
     """Marked as varying over rows, where it is not already."""
-    return leaf if _varies(leaf) else lax.pcast(leaf, "rows", to="varying")
+    return lax.pcast(leaf, ROWS, to="varying") if _divided() and not _varies(leaf) else leaf
 
 
 def _varies(leaf: jax.Array) -> bool:
-    return "rows" in jax.typeof(leaf).manual_axis_type.varying
+    return ROWS in jax.typeof(leaf).manual_axis_type.varying
