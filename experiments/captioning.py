@@ -37,9 +37,9 @@ from experiments.common.run import Run, Trained, console, open_finished
 from experiments.data import captions
 from experiments.data.pixels import read_image
 from jrnn import attention
-from jrnn.data import batch_axes, bucketed
+from jrnn.data import batch_axes
 from jrnn.models import Captioner, Decoder
-from jrnn.train import make_evaluate
+from jrnn.train import make_evaluate, own_mesh
 
 NAME = "captioning"
 TARGET = 95.0  # % of digits, exactly right
@@ -161,21 +161,23 @@ def train(run: Run, config: Config) -> None:
     by: Any = lambda example: len(example.tokens)  # noqa: E731
     shapes = 1 if config.smoke or config.spelled else 3
     axes = batch_axes(parts["train"][0])
-    valid = list(bucketed(parts["valid"], batch=config.batch or 1, shapes=1, by=by))
-    measure = make_evaluate(lambda params, _, batch, key: (model.loss(params, batch, key), ()), batch_axes=axes)
+    valid = list(supervised.bucketed(parts["valid"], batch=config.batch or 1, shapes=1, by=by))
+    measure = make_evaluate(
+        lambda params, _, batch, key: (model.loss(params, batch, key), ()), batch_axes=axes, mesh=own_mesh()
+    )
     best, fitted = supervised.train(
         run,
         config,
         params=jax.jit(model.init)(jax.random.key(config.seed)),
         loss=model.loss,
-        batches=bucketed(parts["train"], batch=config.batch or 1, shapes=shapes, seed=config.seed, by=by),
+        batches=supervised.bucketed(parts["train"], batch=config.batch or 1, shapes=shapes, seed=config.seed, by=by),
         batch_axes=axes,
         evaluate=lambda params: measure(params, (), valid),
         unit="nats per token",
     )
     apart = exchanged(parts["test"], data.test)
     result = {
-        name: math.exp(measure(best, (), list(bucketed(part, batch=config.batch or 1, shapes=1, by=by))))
+        name: math.exp(measure(best, (), list(supervised.bucketed(part, batch=config.batch or 1, shapes=1, by=by))))
         for name, part in {"perplexity": parts["test"], "perplexity of other pictures": apart}.items()
     }
     writer = Writer(model, best, about)

@@ -106,7 +106,7 @@ def train(run: Run, config: Config) -> None:
         return pair_loss(translator.model, params, batch, key)
 
     def wrong(params: Any) -> float:
-        params = jax.device_put(params, jax.devices()[0])
+        params = jax.device_put(params, jax.local_devices()[0])
         said = pronounced(translator, params, found.valid, beams=1)
         return 100 * pronunciations.score(said, found.valid).word_error_rate
 

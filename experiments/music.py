@@ -30,7 +30,7 @@ from experiments.data import midi, piano_rolls
 from experiments.data.midi import KEYS
 from experiments.rolls import pictures
 from jrnn import losses
-from jrnn.data import batch_axes, bucketed
+from jrnn.data import batch_axes
 
 NAME = "music"
 PRIMES = "primes.json"
@@ -191,7 +191,7 @@ def train(run: Run, config: Config) -> None:
     shapes = 1 if config.smoke else 4
 
     def mean_loss(part: str) -> Any:
-        batches = list(bucketed(parts[part], batch=min(32, len(parts[part])), shapes=shapes))
+        batches = list(supervised.bucketed(parts[part], batch=min(32, len(parts[part])), shapes=shapes))
         return supervised.mean_loss(loss, batches, batch_axes=axes)
 
     evaluate = {part: mean_loss(part) for part in held_out}
@@ -200,7 +200,7 @@ def train(run: Run, config: Config) -> None:
         config,
         params=model.init(jax.random.key(config.seed)),
         loss=loss,
-        batches=bucketed(parts["train"], batch=config.batch, shapes=shapes, seed=config.seed),
+        batches=supervised.bucketed(parts["train"], batch=config.batch, shapes=shapes, seed=config.seed),
         batch_axes=axes,
         evaluate=evaluate["valid"],
         unit="nats a frame",

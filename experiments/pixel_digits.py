@@ -32,7 +32,7 @@ from experiments.common.recurrent import POOLINGS, Cell, Pooling, RecurrentConfi
 from experiments.common.run import Run, console
 from experiments.data import digits
 from jrnn import initializers, losses
-from jrnn.data import Batch, batch_axes, bucketed
+from jrnn.data import Batch, batch_axes
 from jrnn.models import Classifier
 
 NAME = "pixel_digits"
@@ -159,7 +159,7 @@ def train(run: Run, config: Config) -> None:
     if config.chrono:
         params = chrono(model, params, jax.random.fold_in(jax.random.key(config.seed), 1), time)
     logits = make_logits(model, config)
-    batches = {part: bucketed(parts[part], batch=min(500, len(parts[part]))) for part in ("valid", "test")}
+    batches = {part: supervised.bucketed(parts[part], batch=min(500, len(parts[part]))) for part in ("valid", "test")}
     held_out = HeldOut(logits, batches, labels)
     run.start()
     counts = ", ".join(f"{len(found):,} {part}" for part, found in parts.items())
@@ -171,7 +171,7 @@ def train(run: Run, config: Config) -> None:
         config,
         params=params,
         loss=make_loss(logits),
-        batches=bucketed(parts["train"], batch=config.batch, seed=config.seed),
+        batches=supervised.bucketed(parts["train"], batch=config.batch, seed=config.seed),
         batch_axes=batch_axes(parts["train"][0]),
         evaluate=held_out.surprise,
         unit="nats",

@@ -35,7 +35,7 @@ from experiments.data import hkcancor, treebank
 from experiments.data.files import folder_given
 from experiments.data.treebank import TAGS, Sentence, Treebank
 from experiments.tags import pictures as tag_pictures
-from jrnn.data import Batch, Vocabulary, batch_axes, bucketed
+from jrnn.data import Batch, Vocabulary, batch_axes
 from jrnn.data.vocabulary import PADDING, UNKNOWN
 from jrnn.layers import Embedding, Spelled, WordsAndCharacters
 from jrnn.losses import Mean
@@ -174,7 +174,7 @@ def train(run: Run, config: Config) -> None:
     params = model.init(jax.random.key(config.seed))
     shapes = 1 if config.smoke else 5
     examples = {part: [encode(sentence, known) for sentence in getattr(bank, part)] for part in treebank.PARTS}
-    held_out = {part: bucketed(examples[part], batch=64, shapes=shapes) for part in ("dev", "test")}
+    held_out = {part: supervised.bucketed(examples[part], batch=64, shapes=shapes) for part in ("dev", "test")}
     floors = {part: treebank.most_frequent_tag(bank.train, getattr(bank, part)) for part in held_out}
     decode = make_decode(model)
 
@@ -192,7 +192,7 @@ def train(run: Run, config: Config) -> None:
         config,
         params=params,
         loss=make_loss(model, examples["train"], config.unknown),
-        batches=bucketed(examples["train"], batch=config.batch, shapes=shapes, seed=config.seed),
+        batches=supervised.bucketed(examples["train"], batch=config.batch, shapes=shapes, seed=config.seed),
         batch_axes=batch_axes(examples["train"][0]),
         evaluate=wrong,
         unit="nats per word",
@@ -266,7 +266,7 @@ def tag(options: Tag) -> None:
     model = build(config, known)
     params = supervised.restore(run, model.init(jax.random.key(0)))
     example = encode(Sentence(words, ["X"] * len(words)), known)
-    (places,) = supervised.predict(make_decode(model), params, bucketed([example], batch=1), time=True)
+    (places,) = supervised.predict(make_decode(model), params, supervised.bucketed([example], batch=1), time=True)
     console.print(tag_pictures.shown(words, [TAGS[place] for place in places]))
 
 

@@ -36,7 +36,7 @@ from experiments.data import sentences
 from experiments.data.sentences import Part
 from experiments.data.vectors import read_vectors
 from jrnn import losses
-from jrnn.data import Vocabulary, batch_axes, bucketed
+from jrnn.data import Vocabulary, batch_axes
 from jrnn.data.vocabulary import UNKNOWN
 from jrnn.layers import Embedding, pretrained
 from jrnn.models import Classifier
@@ -187,7 +187,7 @@ def train(run: Run, config: Config) -> None:
     model = build(config, vocabulary)
     params = start(model, config, vocabulary)
     examples = encode(corpus.train, vocabulary)
-    held_out = {part: list(bucketed(encode(parts[part], vocabulary), batch=100, shapes=2)) for part in parts}
+    held_out = {part: list(supervised.bucketed(encode(parts[part], vocabulary), batch=100, shapes=2)) for part in parts}
     classify = jax.jit(lambda params, batch: model.apply(params, batch.data.words, lengths=batch.lengths).argmax(-1))
 
     def accuracy(params: Any, part: str) -> float:
@@ -205,7 +205,7 @@ def train(run: Run, config: Config) -> None:
         config,
         params=params,
         loss=make_loss(model, config.word_dropout),
-        batches=bucketed(examples, batch=config.batch, seed=config.seed),
+        batches=supervised.bucketed(examples, batch=config.batch, seed=config.seed),
         batch_axes=batch_axes(examples[0]),
         evaluate=lambda params: 1 - accuracy(params, "valid"),
         unit="nats",

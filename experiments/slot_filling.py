@@ -36,8 +36,9 @@ from experiments.data.atis import Utterance
 from experiments.slots import pictures
 from experiments.slots.model import Labelled, SlotFiller, SlotFillerParams, noisy
 from experiments.slots.scores import floor, score, without_cities
-from jrnn.data import Batch, Vocabulary, batch_axes, bucketed
+from jrnn.data import Batch, Vocabulary, batch_axes
 from jrnn.losses import Mean
+from jrnn.train import is_first, of_first
 
 NAME = "slot_filling"
 NAMES = "names.json"
@@ -176,7 +177,7 @@ def make_label(model: SlotFiller, names: Names) -> Callable[[SlotFillerParams, S
 
     def label(params: SlotFillerParams, utterances: Sequence[Utterance]) -> list[Utterance]:
         words = [names.words.encode(spelled(utterance.words)) for utterance in utterances]
-        found = supervised.predict(decode, params, bucketed(words, batch=64, shapes=1), time=True)
+        found = supervised.predict(decode, params, supervised.bucketed(words, batch=64, shapes=1), time=True)
         return [
             Utterance(utterance.words, tuple(names.slots[slot] for slot in ids[:, 0]), names.intents[ids[0, 1]])
             for utterance, ids in zip(utterances, found, strict=True)
@@ -222,7 +223,7 @@ def train(run: Run, config: Config, data: atis.Atis) -> None:
         config,
         params=model.init(jax.random.key(config.seed)),
         loss=make_loss(config, model, names, data.train),
-        batches=bucketed(examples, batch=config.batch, shapes=3, seed=config.seed),
+        batches=supervised.bucketed(examples, batch=config.batch, shapes=3, seed=config.seed),
         batch_axes=batch_axes(examples[0]),
         evaluate=evaluate,
         unit="nats per word",
@@ -260,13 +261,13 @@ def compare(run: Run, config: Config, data: atis.Atis) -> None:
         for name in MODELS:
             directory = run.directory / f"{name}-{seed}"
             done = directory / "result.json"
-            if not done.exists():
-                resume = (directory / "config.json").exists()
+            if not of_first(done.exists()):
+                resume = of_first((directory / "config.json").exists())
                 one = dataclasses.replace(
                     config, model=name, seed=seed, compare=False, seeds=1, out=directory, resume=resume
                 )
                 train(Run(NAME, one, directory), one, data)
-            results[name].append(json.loads(done.read_text()))
+            results[name].append(of_first(json.loads(done.read_text()) if is_first() else None))
     published = PUBLISHED if config.folder is None else {}
     scores = {name: [result["metrics"]["test"] for result in found] for name, found in results.items()}
     minutes = {name: sum(result["seconds"] for result in found) / 60 for name, found in results.items()}

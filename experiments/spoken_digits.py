@@ -23,12 +23,12 @@ from experiments.common.command import command
 from experiments.common.options import Count, Rate, check_one
 from experiments.common.recurrent import Cell, RecurrentConfig
 from experiments.common.run import Run, console
-from experiments.common.supervised import TrainingConfig, finish, mean_loss, predict, train
+from experiments.common.supervised import TrainingConfig, bucketed, finish, mean_loss, predict, train
 from experiments.data import audio, speech
 from experiments.data.files import folder_given
 from experiments.data.speech import Data, Speech, Utterance
 from jrnn import pooling
-from jrnn.data import Batch, batch_axes, bucketed
+from jrnn.data import Batch, batch_axes
 from jrnn.losses import Mean
 from jrnn.models import Classifier
 

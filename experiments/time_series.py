@@ -25,7 +25,7 @@ from experiments.common.recurrent import POOLINGS, Cell, Pooling, RecurrentConfi
 from experiments.common.run import Run, console
 from experiments.data import series
 from jrnn import losses
-from jrnn.data import Batch, batch_axes, bucketed
+from jrnn.data import Batch, batch_axes
 from jrnn.models import Classifier
 
 NAME = "time_series"
@@ -98,7 +98,10 @@ def train(run: Run, config: Config) -> None:
 
     held_out = HeldOut(
         logits,
-        {part: bucketed(parts[part], batch=min(128, len(parts[part])), shapes=1) for part in ("valid", "test")},
+        {
+            part: supervised.bucketed(parts[part], batch=min(128, len(parts[part])), shapes=1)
+            for part in ("valid", "test")
+        },
         labels,
     )
     run.start()
@@ -113,7 +116,7 @@ def train(run: Run, config: Config) -> None:
         config,
         params=model.init(jax.random.key(config.seed)),
         loss=loss,
-        batches=bucketed(parts["train"], batch=config.batch, shapes=2, seed=config.seed),
+        batches=supervised.bucketed(parts["train"], batch=config.batch, shapes=2, seed=config.seed),
         batch_axes=batch_axes(parts["train"][0]),
         evaluate=held_out.surprise,
         unit="nats",

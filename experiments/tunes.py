@@ -28,6 +28,7 @@ from experiments.common import supervised
 from experiments.common.command import command
 from experiments.common.extras import need
 from experiments.common.options import Count, Limit, NewFile, NotNegative, Rate, check_value
+from experiments.common.processes import by_first
 from experiments.common.recurrent import RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.data import abc_notation, tunes
@@ -36,7 +37,7 @@ from experiments.melodies import pictures, scores
 from experiments.melodies.composer import Composer, asked
 from experiments.melodies.floors import ORDER, ngram_floors
 from jrnn import losses
-from jrnn.data import Batch, batch_axes, bucketed
+from jrnn.data import Batch, batch_axes
 from jrnn.models import LanguageModel
 
 NAME = "tunes"
@@ -145,7 +146,9 @@ def train(run: Run, config: Config) -> None:
     loss, axes = make_loss(model), batch_axes(examples["train"][0])
     shapes = 1 if config.smoke else 4
     evaluate = {
-        part: supervised.mean_loss(loss, list(bucketed(examples[part], batch=64, shapes=shapes)), batch_axes=axes)
+        part: supervised.mean_loss(
+            loss, list(supervised.bucketed(examples[part], batch=64, shapes=shapes)), batch_axes=axes
+        )
         for part in ("valid", "test")
     }
     run.start({VOCABULARY: {"characters": characters, "headers": headers(corpus.train)}})
@@ -160,7 +163,7 @@ def train(run: Run, config: Config) -> None:
         config,
         params=model.init(jax.random.key(config.seed)),
         loss=loss,
-        batches=bucketed(examples["train"], batch=config.batch, shapes=shapes, seed=config.seed),
+        batches=supervised.bucketed(examples["train"], batch=config.batch, shapes=shapes, seed=config.seed),
         batch_axes=axes,
         evaluate=evaluate["valid"],
         unit="nats per character",
@@ -213,6 +216,7 @@ def described(name: str, found: scores.Scores) -> str:
     )
 
 
+@by_first
 def keep(directory: Path, documents: Sequence[str], most: int = 5) -> None:
     """tunes.abc, of the first that can be read MIDI files, and the picture of one."""
     named = [abc_notation.as_file(one, number=n, title=f"Tune {n}") for n, one in enumerate(documents, 1)]

@@ -105,7 +105,7 @@ def test_a_step_is_the_gradient_of_the_whole_batch():
     new, info = make_step(no_dropout, optimizer)(state, batch)
     close(new.params, expected)
     close(new.carry, carry)
-    close(tuple(info), (value, norm))
+    close((info.loss, info.gradient_norm), (value, norm))
 
 
 def test_unequal_shares_are_weighed_by_what_is_real():
@@ -231,6 +231,48 @@ def test_runs_outside_the_main_thread():
     thread.start()
     thread.join()
     assert ended == ["finished"]
+
+
+class Heard(Observer):
+    def __init__(self):
+        self.steps, self.losses = [], []
+
+    def on_step(self, step, loss):
+        self.steps.append(step)
+        self.losses.append(loss)
+
+    def on_record(self, records, state):
+        assert self.steps[-1] == records[-1].step == int(state.step)  # nothing is unread where a record is made
+
+
+def test_an_accelerator_reads_a_step_while_the_next_one_runs(tmp_path, monkeypatch):
+    """The same numbers, each step heard of once; the next batch is asked for before the loss is read."""
+    at_once, late = Heard(), Heard()
+    one = run(ADAM, steps=8, every=4, observers=[at_once])
+    asked = []
+
+    class Asked(Batches):
+        def __getitem__(self, step):
+            asked.append((step, len(late.steps)))
+            return super().__getitem__(step)
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setitem(globals(), "Batches", Asked)
+    two = run(ADAM, steps=8, every=4, observers=[late], checkpoints=Checkpoints(tmp_path))
+    assert at_once.steps == late.steps == list(range(1, 9))
+    assert [step - heard for step, heard in asked if step % 4] == [1] * 6
+    np.testing.assert_allclose(late.losses, at_once.losses, rtol=1e-5)
+    close([record[1:] for record in two.records], [record[1:] for record in one.records])
+
+
+def test_an_interrupt_is_late_by_a_step_on_an_accelerator_and_loses_nothing(tmp_path, monkeypatch):
+    whole = run(ADAM)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    first = run(ADAM, checkpoints=Checkpoints(tmp_path), observers=[heard := Heard(), StopAt(7, interrupt)])
+    assert first.stopped == "interrupted"
+    assert heard.steps == list(range(1, int(first.state.step) + 1))
+    second = run(ADAM, checkpoints=Checkpoints(tmp_path))
+    close([record[1:] for record in second.records], [record[1:] for record in whole.records])
 
 
 def test_early_stopping(tmp_path):

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from experiments.common.processes import by_first
+
 _GAP = 1  # pixels, before they are enlarged
 _GREY = 128  # of the gaps
 
@@ -50,6 +52,7 @@ def _picture(pixels: np.ndarray, scale: int) -> Image.Image:
     return Image.fromarray(pixels.repeat(scale, 0).repeat(scale, 1))
 
 
+@by_first
 def _write(path: Path, pictures: list[Image.Image], kind: str, **options: object) -> None:
     """The first picture, with its options, whole or not at all."""
     partial = path.with_suffix(".partial")

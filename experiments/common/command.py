@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +15,10 @@ import tyro
 
 from experiments.common.extras import MissingPackage
 from experiments.common.options import flag
-from experiments.common.run import C, Run, RunConfig, open_finished
-from jrnn.train import NonFiniteLoss
+from experiments.common.processes import end_of_one, join
+from experiments.common.run import C, Run, RunConfig, console, open_finished
+from jrnn.train import NonFiniteLoss, ProcessLost, is_first, of_first
+from jrnn.train.processes import losing_none
 
 T = TypeVar("T")
 Main = Callable[..., None]
@@ -56,6 +59,8 @@ def command(
                 other(parse(options, given[1:], f"{name} {given[0]}"))
                 return
             prepare()
+            join()
+            console.quiet = not is_first()
             if issubclass(config_type, RunConfig):
                 run(*open_run(name, config_type, given))
             else:
@@ -73,12 +78,21 @@ def parse(options: type[T], arguments: Sequence[str], name: str, **more: Any) ->
 def explained(name: str) -> Iterator[None]:
     """A user's error as one sentence on stderr and exit status 2, Ctrl-C as status 130; neither with a traceback."""
     try:
-        yield
+        with losing_none(lambda: "what was saved is kept"):
+            yield
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # as the shell has it for SIGINT
-    except (ValueError, OSError, NonFiniteLoss, MissingPackage) as error:
-        print(f"error: {f'{name} ' if isinstance(error, MissingPackage) else ''}{error}", file=sys.stderr)
+    except (ValueError, OSError, NonFiniteLoss, MissingPackage, ProcessLost) as error:
+        which = f"{name} " if isinstance(error, MissingPackage) else ""
+        what = ", with --resume where a run was begun" if isinstance(error, ProcessLost) else ""
+        print(f"error: {which}{error}{what}", file=sys.stderr, flush=True)
+        end_of_one(2)
         raise SystemExit(2) from error
+    except Exception:
+        if jax.distributed.is_initialized():
+            traceback.print_exc()
+        end_of_one(1)
+        raise
 
 
 def open_run(name: str, config_type: type[C], arguments: Sequence[str] | None = None) -> tuple[Run, C]:
@@ -92,7 +106,7 @@ def open_run(name: str, config_type: type[C], arguments: Sequence[str] | None = 
         config = dataclasses.replace(config, **config_type.SMOKE)
     if not config.resume:
         config = config.resolved()
-        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        stamp = of_first(datetime.datetime.now().strftime("%Y%m%d-%H%M%S"))
         run = Run(name, config, config.out or Path("runs") / name / stamp)
         run.check_new()
         return run, config

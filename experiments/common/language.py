@@ -50,7 +50,7 @@ class Writer(Observer):
         ).tokens
 
     def on_record(self, records: list[Record], state: TrainState) -> None:
-        params = jax.device_put(state.params, jax.devices()[0])
+        params = jax.device_put(state.params, jax.local_devices()[0])
         key = jax.random.fold_in(jax.random.key(0), records[-1].step)
         sample = self._decode(np.asarray(self._generate(params, key)))
         console.print(sample, style="dim", markup=False)

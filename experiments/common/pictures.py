@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.common.processes import by_first
 
+
+@by_first
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG whole or not at all."""
     partial = path.with_suffix(".partial")

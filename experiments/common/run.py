@@ -14,7 +14,9 @@ from rich.console import Console
 
 import jrnn
 from experiments.common.options import Count, check
+from experiments.common.processes import by_first
 from jrnn.checkpoint import Checkpoints
+from jrnn.train import is_first, of_first
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -74,7 +76,7 @@ class Run:
 
     def check_new(self) -> None:
         """ValueError where the directory exists: nothing is overwritten."""
-        if self.directory.exists():
+        if of_first(self.directory.exists()):
             raise ValueError(
                 f"--out {self.directory} exists, and nothing is overwritten: choose another, or go on with it by --resume"
             )
@@ -83,7 +85,8 @@ class Run:
         """Make the directory of a new run, once its data are read; config.json appears with it, and `files` of JSON by name."""
         if not self.config.resume:
             self.check_new()
-            self.directory.mkdir(parents=True)
+            if is_first():
+                self.directory.mkdir(parents=True)
             write_json(self.directory / "config.json", {"name": self.name, **_plain(self.config)})
         for name, value in (files or {}).items():
             write_json(self.directory / name, value)
@@ -106,7 +109,7 @@ class Run:
             "machine": {
                 "system": platform.platform(),
                 "cores": os.cpu_count(),
-                "devices": [str(device) for device in jax.local_devices()],
+                "devices": [str(device) for device in jax.devices()],
             },
             "metrics": dict(metrics),
             "floors": dict(floors),
@@ -136,6 +139,7 @@ def open_finished(directory: Path, name: str, config_type: type[C]) -> tuple[Run
     return Run(name, config, directory), config
 
 
+@by_first
 def write_json(path: Path, value: Any) -> None:
     """Whole or not at all."""
     partial = path.with_suffix(".partial")

@@ -1,6 +1,11 @@
-"""Training to the best checkpoint, whatever is learned; the loss of what is held out; predictions in the examples' order."""
+"""Training to the best checkpoint, whatever is learned; the loss of what is held out; predictions in the examples' order.
+
+Several processes (`experiments.common.processes`) all have the whole of every batch: of those that are trained on each takes its
+rows here, and what is held out each evaluates by itself.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +18,25 @@ import optax
 from experiments.common.options import Count
 from experiments.common.run import Run, RunConfig, console
 from experiments.common.watch import Bar, Curves
+from jrnn import data
 from jrnn.data import Batch
-from jrnn.train import Fitted, Loss, Observer, TrainState, fit, init_state, make_evaluate, make_step
+from jrnn.train import (
+    Fitted,
+    Loss,
+    Observer,
+    TrainState,
+    fit,
+    init_state,
+    is_first,
+    make_evaluate,
+    make_step,
+    own_mesh,
+    own_part,
+    own_rows,
+)
+
+bucketed = functools.partial(data.bucketed, shard=(0, 1))
+"""`jrnn.data.bucketed`, the batches whole."""
 
 Carry = Callable[[Any], Any]
 """`carry(params)`: what the first batch is given of those before it, such as the initial state of each row."""
@@ -72,7 +94,7 @@ def start(
 ) -> tuple[TrainState, optax.GradientTransformation]:
     """The state before the first of `steps` steps, and the optimizer."""
     optimizer = adamw(steps, config.learning_rate, weight_decay=config.weight_decay, clip=config.clip)
-    carried = () if carry is None else carry(params)
+    carried = () if carry is None else own_rows(carry(params), 0)
     return init_state(params, optimizer, jax.random.key(config.seed + 1), carried), optimizer
 
 
@@ -120,25 +142,27 @@ def train(
     )
     number, things = counted or (config.batch, "examples")
     bar = Bar(steps, done=done, tokens=number, unit=things)
-    curves = Curves(run.directory, unit=unit, valid_unit=valid_unit, floors=floors or {}, done=done)
+    watching: list[Observer] = [bar, *observers]
+    if is_first():
+        watching.insert(1, Curves(run.directory, unit=unit, valid_unit=valid_unit, floors=floors or {}, done=done))
     with bar.progress:
         fitted = fit(
             make_step(_carrying(loss, carry), optimizer, batch_axes=batch_axes),
             state,
-            _endless(batches),
+            _endless(batches, batch_axes),
             steps=steps,
             every=config.every or one_pass or steps,
-            evaluate=evaluate,
+            evaluate=lambda params: evaluate(own_part(params)),
             checkpoints=checkpoints,
             patience=config.patience,
-            observers=(bar, curves, *observers),
+            observers=watching,
         )
     if fitted.stopped == "interrupted":
         console.print(f"stopped and saved at step {int(fitted.state.step)}; go on by --resume --out {run.directory}")
         raise SystemExit(130)
-    best = checkpoints.restore(fitted.state, checkpoints.best()).state.params
+    best = own_part(checkpoints.restore(fitted.state, checkpoints.best()).state.params)
     checkpoints.close()
-    return jax.device_put(best, jax.devices()[0]), fitted
+    return jax.device_put(best, jax.local_devices()[0]), fitted
 
 
 def restore(run: Run, params: Any, carry: Carry | None = None) -> Any:
@@ -154,7 +178,7 @@ def mean_loss(
     loss: Callable[..., Any], batches: Any, *, batch_axes: Any = 1, carry: Carry | None = None
 ) -> Callable[[Any], float]:
     """`evaluate(params)`: the mean loss over `batches`, as many as it is long, without dropout. The rest is as for `train`."""
-    evaluate = make_evaluate(_carrying(loss, carry), batch_axes=batch_axes)
+    evaluate = make_evaluate(_carrying(loss, carry), batch_axes=batch_axes, mesh=own_mesh())
 
     def mean(params: Any) -> float:
         carried = () if carry is None else carry(params)
@@ -173,7 +197,7 @@ def predict(
     """
     found: dict[int, np.ndarray] = {}
     compiled = jax.jit(f)
-    params = jax.device_put(params, jax.devices()[0])
+    params = jax.device_put(params, jax.local_devices()[0])
     for batch in batches:
         outputs = np.asarray(compiled(params, batch))
         for row, (place, length) in enumerate(zip(batch.places, batch.lengths, strict=True)):
@@ -196,7 +220,18 @@ def _carrying(loss: Callable[..., Any], carry: Carry | None) -> Loss:
     return (lambda params, _, batch, key: (loss(params, batch, key), ())) if carry is None else loss
 
 
-def _endless(batches: Any) -> Any:
+class _OwnRows:
+    def __init__(self, batches: Any, axes: Any):
+        self._batches, self._axes = batches, axes
+
+    def __getitem__(self, step: int) -> Any:
+        return own_rows(self._batches[step], self._axes)
+
+
+def _endless(batches: Any, axes: Any) -> Any:
+    """This process's rows of each batch, without end."""
     if isinstance(batches, grain.MapDataset):
-        return batches.repeat()
-    return iter(batches) if isinstance(batches, grain.IterDataset) else batches
+        return _OwnRows(batches.repeat(), axes)
+    if isinstance(batches, grain.IterDataset):
+        return iter(batches.map(lambda batch: own_rows(batch, axes)))
+    return _OwnRows(batches, axes)

@@ -12,8 +12,9 @@ import numpy as np
 import jrnn
 from experiments.common.options import Count
 from experiments.common.recurrent import RecurrentConfig
+from experiments.common.supervised import bucketed
 from jrnn import attention
-from jrnn.data import Vocabulary, bucketed
+from jrnn.data import Vocabulary
 from jrnn.decode import Beams, beam_search
 from jrnn.losses import Mean
 from jrnn.models import Decoder, EncoderDecoder

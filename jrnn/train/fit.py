@@ -1,5 +1,6 @@
 """The loop: train until it is enough, evaluate and save on the way, watch, stop and resume."""
 
+import collections
 import contextlib
 import math
 import signal
@@ -9,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from ..checkpoint import Checkpoints
+from .placement import own_part
+from .processes import everywhere, is_first, losing_none, of_any, of_first
 from .step import Info, TrainState
 
 
@@ -89,12 +90,20 @@ def fit(
     SIGINT (Ctrl-C) and SIGTERM finish the step under way, save and return; a second one interrupts at once. A step that
     `optax.apply_if_finite` left out is none of the mean loss, and no reason to stop.
 
+    After `jax.distributed.initialize()` all processes call it, with checkpoints in one directory that all of them see; they
+    stop early at the first one's validation loss, and together where any is interrupted. Observers watch on the first one
+    alone, and see of the state what lies there. Where a process is killed the others raise `ProcessLost`, and as many started
+    again go on from the newest checkpoint. On an accelerator observers hear of a step while the next one runs.
+
     Raises:
       NonFiniteLoss: naming the step, the last good checkpoint and what to try.
+      ProcessLost: another process ended.
     """
     if steps < 1 or every < 1:
         raise ValueError(f"steps is {steps} and every is {every}; expected at least 1 of each")
     streamed: Any = None if hasattr(batches, "__getitem__") else batches
+    observers = tuple(observers) if is_first() else ()
+    state = everywhere(state)
     started, spent = time.perf_counter(), 0.0
     records: list[Record] = []
     losses: list[float] = []  # since the last record
@@ -114,30 +123,47 @@ def fit(
             saved |= {} if streamed is None else {"batches": streamed.get_state()}
             checkpoints.save(taken, state, saved, metric=metric)
 
+    def read(number: int, info: Info) -> None:
+        """What a step reports, once it is through."""
+        loss = float(info.loss)
+        if not info.left_out:
+            _check_finite(number - 1, loss, float(info.gradient_norm), checkpoints)
+            losses.append(loss)
+        for observer in observers:
+            observer.on_step(number, loss)
+
     taken = int(state.step)
     stopped = "early" if _exhausted(records, patience) else "finished"
-    with _signals() as interrupted:
+    # An accelerator starts a step while the host reads the one before; a CPU has no time that would be lost.
+    lag = 0 if jax.default_backend() == "cpu" else 1
+    unread: collections.deque[tuple[int, Info]] = collections.deque()
+    flags = collections.deque([False] * lag)
+
+    def catch_up(left: int) -> None:
+        while len(unread) > left:
+            read(*unread.popleft())
+
+    with _signals() as interrupted, losing_none(lambda: f"last checkpoint: {_newest(checkpoints)}"):
         while taken < steps and stopped == "finished":
             state, info = step(state, batches[taken] if streamed is None else next(streamed))  # type: ignore[index]
-            loss = float(info.loss)
-            if not _was_left_out(state, loss, float(info.gradient_norm)):
-                _check_finite(taken, loss, float(info.gradient_norm), checkpoints)
-                losses.append(loss)
             taken += 1
-            for observer in observers:
-                observer.on_step(taken, loss)
-            if taken % every == 0 or taken == steps:
-                valid = evaluate(state.params)
+            unread.append((taken, info))
+            recording = taken % every == 0 or taken == steps
+            catch_up(0 if recording else lag)
+            if recording:
+                valid = of_first(evaluate(state.params))
                 _check_finite(taken - 1, valid, 0.0, checkpoints)
                 records.append(Record(taken, float(np.mean(losses)) if losses else math.nan, valid))
                 losses = []
                 save(metric=valid)
                 for observer in observers:
-                    observer.on_record(records, state)
+                    observer.on_record(records, own_part(state))
                 if _exhausted(records, patience):
                     stopped = "early"
-            if interrupted.is_set() and stopped == "finished" and taken < steps:
+            flags.append(of_any(interrupted.is_set(), after=state))
+            if flags.popleft() and stopped == "finished" and taken < steps:
                 stopped = "interrupted"
+                catch_up(0)
                 save()
     return Fitted(state, records, stopped, seconds())
 
@@ -149,24 +175,19 @@ def _exhausted(records: list[Record], patience: int | None) -> bool:
     return len(records) - 1 - best >= patience
 
 
-def _was_left_out(state: TrainState, loss: float, gradient_norm: float) -> bool:
-    """Whether `optax.apply_if_finite` kept the parameters as they were, as the gradient was not finite."""
-    if math.isfinite(loss) and math.isfinite(gradient_norm):
-        return False
-    finite = [bool(flag) for _, flag in optax.tree.get_all_with_path(state.opt_state, "last_finite")]
-    return not all(finite) and all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params))
-
-
 def _check_finite(step: int, loss: float, gradient_norm: float, checkpoints: Checkpoints | None) -> None:
     if math.isfinite(loss) and math.isfinite(gradient_norm):
         return
     what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient's norm is {gradient_norm} (loss {loss:.4g})"
-    saved = checkpoints.steps() if checkpoints is not None else []
-    kept = f"step {saved[-1]} in {checkpoints.directory}" if checkpoints is not None and saved else "none"
     raise NonFiniteLoss(
-        f"{what} at step {step}; last good checkpoint: {kept}. Try a lower learning rate or clip norm, a longer warm-up, "
-        "or jax.config.update('jax_debug_nans', True) to find the operation; check the data for NaN."
+        f"{what} at step {step}; last good checkpoint: {_newest(checkpoints)}. Try a lower learning rate or clip norm, a longer "
+        "warm-up, or jax.config.update('jax_debug_nans', True) to find the operation; check the data for NaN."
     )
+
+
+def _newest(checkpoints: Checkpoints | None) -> str:
+    saved = checkpoints.steps() if checkpoints is not None else []
+    return f"step {saved[-1]} in {checkpoints.directory}" if checkpoints is not None and saved else "none"
 
 
 @contextlib.contextmanager

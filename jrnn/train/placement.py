@@ -5,6 +5,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
@@ -26,7 +27,7 @@ def row_mesh(mesh: Mesh | None, axes: Any, batch: Any) -> Mesh:
 def row_specs(axes: Any, tree: Any) -> Any:
     """A partition spec per array: rows along the axis that `axes`, a prefix of `tree`, names; None: shared by all rows."""
 
-    def spec(axis: int | None, subtree: Any) -> Any:
+    def spec(axis: Any, subtree: Any) -> Any:
         one = P() if axis is None else P(*(None,) * axis, ROWS)
         return jax.tree.map(lambda _: one, subtree)
 
@@ -42,8 +43,9 @@ def own_specs(mesh: Mesh, tree: Any) -> Any:
 
     def spec(leaf: Any) -> P:
         sharding = getattr(leaf, "sharding", None)
-        named = isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == mesh.axis_names
-        return sharding.spec if named else P()
+        if isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == mesh.axis_names:
+            return sharding.spec
+        return P()
 
     return jax.tree.map(spec, tree)
 
@@ -53,9 +55,36 @@ def put(mesh: Mesh, specs: Any, tree: Any) -> Any:
     return jax.tree.map(functools.partial(_put, mesh), specs, tree, is_leaf=is_spec)
 
 
+def own_rows(tree: Any, axes: Any = 1) -> Any:
+    """Of NumPy arrays that hold the rows of all processes, those of this one; `axes` is as `batch_axes` is for `make_step`."""
+    which, of = jax.process_index(), jax.process_count()
+
+    def own(axis: Any, subtree: Any) -> Any:
+        def part(leaf: Any) -> Any:
+            count = np.shape(leaf)[axis]
+            if count % of:
+                raise ValueError(f"tree has {count} rows; expected a multiple of {of}, as many for each process")
+            return leaf[(*(slice(None),) * axis, slice(which * count // of, (which + 1) * count // of))]
+
+        return subtree if axis is None or of == 1 else jax.tree.map(part, subtree)
+
+    return jax.tree.map(own, axes, tree, is_leaf=lambda x: x is None)
+
+
+def own_mesh() -> Mesh:
+    """The devices of this process alone, for `make_evaluate` of batches that it has whole."""
+    return Mesh(np.asarray(jax.local_devices()), (ROWS,))
+
+
 def own_part(tree: Any) -> Any:
     """What this process has of arrays that lie on devices of several: its own rows, and all of what is whole everywhere."""
     return tree if jax.process_count() == 1 else jax.tree.map(_own_part, tree)
+
+
+def wait_on_cpu(tree: Any) -> Any:
+    """`tree`, on CPU once it is computed: XLA's in-process collectives deadlock where a second program with a sum over
+    devices starts before the first is through, and the devices are as many as the cores (seen with jaxlib 0.10)."""
+    return jax.block_until_ready(tree) if jax.default_backend() == "cpu" else tree
 
 
 def _put(mesh: Mesh, spec: P, leaf: Any) -> Any:
@@ -81,18 +110,19 @@ def _own_part(leaf: Any) -> Any:
         raise ValueError(
             f"an array of {leaf.shape} is divided among processes along axes {divided}; expected one axis: gather it first"
         )
-    parts = {shard.index[divided[0]].start or 0: shard.data for shard in leaf.addressable_shards}
-    return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)], divided[0])
+    axis = divided[0]
+    parts = {shard.index[axis].start or 0: np.asarray(shard.data) for shard in leaf.addressable_shards}
+    return jnp.asarray(np.concatenate([parts[start] for start in sorted(parts)], axis))
 
 
 def _rows(mesh: Mesh, axes: Any, batch: Any) -> int:
     """How many rows of a batch each process has; the same for all of those on the mesh."""
     groups = len(set(_owners(mesh)))
 
-    def sizes(axis: int | None, subtree: Any) -> Any:
+    def sizes(axis: Any, subtree: Any) -> Any:
         leaves = [] if axis is None else jax.tree.leaves(subtree)
         whole = [groups if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable else 1 for leaf in leaves]
-        return [np.shape(leaf)[axis] // parts for leaf, parts in zip(leaves, whole)]
+        return [np.shape(leaf)[axis or 0] // parts for leaf, parts in zip(leaves, whole)]
 
     counts = set(jax.tree.leaves(jax.tree.map(sizes, axes, batch, is_leaf=lambda x: x is None)))
     if len(counts) != 1:

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from ..arrays import cast_like, halves_to_float32
 from ..losses import Mean, divide
-from .placement import ROWS, is_spec, own_specs, put, row_mesh, row_specs
+from .placement import ROWS, is_spec, own_specs, put, row_mesh, row_specs, wait_on_cpu
 
 Loss = Callable[[Any, Any, Any, Any], tuple[Mean, Any]]
 """`loss(params, carry, batch, key) -> (Mean, carry)`. `carry` is what lasts from one batch to the next: for truncated
@@ -39,6 +39,9 @@ class Info(NamedTuple):
 
     loss: jax.Array  # []: before the update
     gradient_norm: jax.Array  # []: global, before clipping
+    left_out: Any = (
+        False  # bool []: whether `optax.apply_if_finite` kept the parameters, as the gradient was not finite
+    )
 
 
 def init_state(params: Any, optimizer: optax.GradientTransformation, key: jax.Array, carry: Any = ()) -> TrainState:
@@ -112,7 +115,8 @@ def make_step(
         updates, opt_state = told.update(grads, state.opt_state, state.params, **_asked_for(told.update, more))
         params = optax.apply_updates(state.params, updates)
         params, opt_state = _keep_divided(mesh, divided, (params, opt_state))
-        info = Info(loss=value, gradient_norm=optax.tree.norm(halves_to_float32(grads)))
+        norm = optax.tree.norm(halves_to_float32(grads))
+        info = Info(loss=value, gradient_norm=norm, left_out=_left_out(value, norm, params, opt_state))
         return TrainState(state.step + 1, params, opt_state, carry, state.key), info
 
     compiled = jax.jit(update, static_argnums=(0, 1), donate_argnums=2)
@@ -122,7 +126,7 @@ def make_step(
         # Where the step leaves it, so that the first step compiles the only program; nothing moves after that.
         specs = own_specs(on, state)._replace(carry=row_specs(0, state.carry))
         divided = tuple(jax.tree.leaves((specs.params, specs.opt_state), is_leaf=is_spec))
-        state = put(on, specs, _each_once(_wait_on_cpu(state)))
+        state = put(on, specs, _each_once(wait_on_cpu(state)))
         return compiled(on, divided, state, _batch_on(on, batch_axes, batch))
 
     return step
@@ -150,7 +154,7 @@ def make_evaluate(
         for batch in batches:
             on = row_mesh(mesh, batch_axes, batch)
             params, carry = put(on, (own_specs(on, params), row_specs(0, carry)), (params, carry))
-            mean, carry = one(on, params, _wait_on_cpu(carry), _batch_on(on, batch_axes, batch))
+            mean, carry = one(on, params, wait_on_cpu(carry), _batch_on(on, batch_axes, batch))
             means.append(mean)
         if not means:
             raise ValueError("batches is empty; expected at least one batch to evaluate on")
@@ -163,7 +167,7 @@ def make_evaluate(
 def _over_rows(f: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
     """`f` of each device's rows; what other axes of the mesh divide is the compiler's business.
 
-    Rows that all lie at one place need no `shard_map`; XLA's partitioner refuses a sum over one place beside other axes (jaxlib 0.10).
+    Rows that all lie at one place need no `shard_map`; beside other axes XLA refuses a sum over one place (jaxlib 0.10).
     """
     if mesh.shape[ROWS] == 1:
         return f
@@ -184,10 +188,13 @@ def _batch_on(mesh: Mesh, axes: Any, batch: Any) -> Any:
     return batch if jax.process_count() == 1 else put(mesh, row_specs(axes, batch), batch)
 
 
-def _wait_on_cpu(tree: Any) -> Any:
-    """`tree`, on CPU once it is computed: XLA's in-process collectives deadlock where a second program with a sum over
-    devices starts before the first is through, and the devices are as many as the cores (seen with jaxlib 0.10)."""
-    return jax.block_until_ready(tree) if jax.default_backend() == "cpu" else tree
+def _left_out(loss: jax.Array, norm: jax.Array, params: Any, opt_state: Any) -> Any:
+    """Whether `optax.apply_if_finite` left the parameters as they were, for the gradient was not finite."""
+    finite = [flag for _, flag in optax.tree.get_all_with_path(opt_state, "last_finite")]
+    if not finite:
+        return False
+    usable = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+    return ~(jnp.isfinite(loss) & jnp.isfinite(norm)) & ~jnp.stack(finite).all() & usable
 
 
 def _asked_for(update: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
