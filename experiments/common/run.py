@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -16,7 +17,7 @@ import jrnn
 from experiments.common.options import Count, check
 from experiments.common.processes import by_first
 from jrnn.checkpoint import Checkpoints
-from jrnn.train import is_first, of_first
+from jrnn.train import of_first
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -85,11 +86,19 @@ class Run:
         """Make the directory of a new run, once its data are read; config.json appears with it, and `files` of JSON by name."""
         if not self.config.resume:
             self.check_new()
-            if is_first():
-                self.directory.mkdir(parents=True)
-            write_json(self.directory / "config.json", {"name": self.name, **_plain(self.config)})
+            self._make()
         for name, value in (files or {}).items():
             write_json(self.directory / name, value)
+
+    @by_first
+    def _make(self) -> None:
+        """The directory with config.json in it, at once: a process killed here leaves no run that can neither begin nor go on."""
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.directory.parent, prefix=f".{self.directory.name}-") as parent:
+            made = Path(parent) / "run"
+            made.mkdir()
+            write_json(made / "config.json", {"name": self.name, **_plain(self.config)})
+            made.rename(self.directory)
 
     def read(self, name: str) -> Any:
         """What a file of JSON in it holds."""

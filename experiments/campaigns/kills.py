@@ -1,0 +1,107 @@
+"""Runs of three experiments, killed at random moments and resumed until they are through: they end as if never killed.
+
+    python -m experiments.campaigns.kills
+
+SIGKILL 200 times, about 50 minutes on one core. After each kill the run goes on by --resume (or begins, where the kill was too
+early for there to be one); each that comes through must have the metrics of an undisturbed run, to the last bit. Prints a line a
+run and writes kills.json; exits with status 1 where a run ended otherwise.
+"""
+
+import dataclasses
+import json
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks import measure
+from experiments.campaigns import runs
+from experiments.common.command import explained, parse
+from experiments.common.options import Count
+from experiments.common.run import console, write_json
+
+NAME = "campaigns.kills"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Kill and resume."""
+
+    kills: Count = 200
+    """How many in all."""
+    seed: int = 0
+    """Of the moments."""
+    out: Path = Path("kills.json")
+    """What is written; it must not exist yet."""
+
+
+def one_run(name: str, whole: dict[str, Any], seconds: float, draw: random.Random, most: int) -> dict[str, Any]:
+    """A run of `name` that is killed up to `most` times, each between its start and the time that it takes undisturbed."""
+    kills, errors = 0, []
+    with tempfile.TemporaryDirectory() as parent:
+        directory = Path(parent) / "run"
+        while True:
+            resume = runs.was_begun(directory)
+            process = subprocess.Popen(
+                runs.command(name, directory, resume=resume), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            try:
+                _, stderr = process.communicate(timeout=draw.uniform(0, seconds) if kills < most else None)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                kills += 1
+                continue
+            if process.returncode:
+                errors.append(stderr.strip().splitlines()[-1] if stderr.strip() else f"status {process.returncode}")
+                break
+            found = runs.outcome(directory)
+            if found != whole:
+                errors.append("other numbers than the undisturbed run's")
+                shutil.copytree(directory, Path(f"{name}-differs"), dirs_exist_ok=True)
+            break
+    return {"experiment": name, "kills": kills, "errors": errors}
+
+
+def campaign(config: Config) -> None:
+    if config.out.exists():
+        raise ValueError(f"--out {config.out} exists, and nothing is overwritten: choose another")
+    draw = random.Random(config.seed)
+    known = {}
+    with tempfile.TemporaryDirectory() as parent:
+        for name in runs.RUNS:
+            started = time.perf_counter()
+            known[name] = runs.undisturbed(name, Path(parent) / name), time.perf_counter() - started
+    found: list[dict[str, Any]] = []
+    while (left := config.kills - sum(one["kills"] for one in found)) > 0:
+        name = list(runs.RUNS)[len(found) % len(runs.RUNS)]
+        one = one_run(name, *known[name], draw, most=min(left, 12))
+        found.append(one)
+        console.print(f"{name}: {one['kills']} kills; {'; '.join(one['errors']) or 'as if never killed'}")
+        write_json(
+            config.out,
+            {
+                "machine": measure.machine(),
+                "config": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+                "runs": found,
+            },
+        )
+    wrong = [one for one in found if one["errors"]]
+    kills = sum(one["kills"] for one in found)
+    console.print(f"{kills} kills, {len(found)} runs, {len(wrong)} of them not as if never killed; {config.out}")
+    if wrong:
+        raise SystemExit(1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    with explained(NAME):
+        campaign(parse(Config, arguments or [], NAME, description=__doc__))
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])
