@@ -8,10 +8,10 @@ run and writes kills.json; exits with status 1 where a run ended otherwise.
 """
 
 import dataclasses
-import json
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -38,9 +38,9 @@ class Config:
     """What is written; it must not exist yet."""
 
 
-def one_run(name: str, whole: dict[str, Any], seconds: float, draw: random.Random, most: int) -> dict[str, Any]:
+def one_run(name: str, undisturbed: tuple[dict[str, Any], float], draw: random.Random, most: int) -> dict[str, Any]:
     """A run of `name` that is killed up to `most` times, each between its start and the time that it takes undisturbed."""
-    kills, errors = 0, []
+    (whole, seconds), kills, errors = undisturbed, 0, []
     with tempfile.TemporaryDirectory() as parent:
         directory = Path(parent) / "run"
         while True:
@@ -70,7 +70,7 @@ def campaign(config: Config) -> None:
     if config.out.exists():
         raise ValueError(f"--out {config.out} exists, and nothing is overwritten: choose another")
     draw = random.Random(config.seed)
-    known = {}
+    known: dict[str, tuple[dict[str, Any], float]] = {}
     with tempfile.TemporaryDirectory() as parent:
         for name in runs.RUNS:
             started = time.perf_counter()
@@ -78,17 +78,11 @@ def campaign(config: Config) -> None:
     found: list[dict[str, Any]] = []
     while (left := config.kills - sum(one["kills"] for one in found)) > 0:
         name = list(runs.RUNS)[len(found) % len(runs.RUNS)]
-        one = one_run(name, *known[name], draw, most=min(left, 12))
+        one = one_run(name, known[name], draw, most=min(left, 12))
         found.append(one)
         console.print(f"{name}: {one['kills']} kills; {'; '.join(one['errors']) or 'as if never killed'}")
-        write_json(
-            config.out,
-            {
-                "machine": measure.machine(),
-                "config": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
-                "runs": found,
-            },
-        )
+        plain = {"kills": config.kills, "seed": config.seed}
+        write_json(config.out, {"machine": measure.machine(), "config": plain, "runs": found})
     wrong = [one for one in found if one["errors"]]
     kills = sum(one["kills"] for one in found)
     console.print(f"{kills} kills, {len(found)} runs, {len(wrong)} of them not as if never killed; {config.out}")
@@ -98,10 +92,8 @@ def campaign(config: Config) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     with explained(NAME):
-        campaign(parse(Config, arguments or [], NAME, description=__doc__))
+        campaign(parse(Config, sys.argv[1:] if arguments is None else arguments, NAME, description=__doc__))
 
 
 if __name__ == "__main__":
-    import sys
-
-    main(sys.argv[1:])
+    main()

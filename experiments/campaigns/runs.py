@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,11 @@ def _steps(directory: Path) -> list[Path]:
 
 def _digest(step: Path) -> str:
     """Of parameters, optimiser state, carry and key. (The record beside them has seconds in it.)"""
-    state = ocp.StandardCheckpointer().restore(step / "state")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it misses a file that only a whole checkpoint has
+    reader = ocp.PyTreeCheckpointer()
+    saved: Any = reader.metadata(step / "state").item_metadata
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved.tree)
+    state = reader.restore(step / "state", restore_args=as_numpy)
     leaves = [
         (jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(state)
     ]
