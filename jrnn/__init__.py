@@ -17,6 +17,7 @@ An engine says how the states of an unroll are found and how they are differenti
 `jrnn.engines` says how they are built, and how another is.
 """
 
+from . import activations as activations
 from . import attention as attention
 from . import initializers as initializers
 from . import pooling as pooling

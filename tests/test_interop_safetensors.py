@@ -85,6 +85,7 @@ def test_names_and_configuration_are_plain_to_read(tmp_path):
             "hidden_size": 4,
             "activation": "tanh",
             "gate_activation": "sigmoid",
+            "cell_activation": None,
             "forget_bias": 1.0,
             "bias": True,
         }

@@ -212,6 +212,7 @@ def ConvLSTM(
     dilation: int | tuple[int, ...] = 1,
     activation: Activation = "tanh",
     gate_activation: Activation = "sigmoid",
+    cell_activation: Activation | None = None,
     forget_bias: float = 1.0,
     bias: bool = True,
 ) -> Convolutional:
@@ -237,6 +238,7 @@ def ConvLSTM(
             hidden_size,
             activation=activation,
             gate_activation=gate_activation,
+            cell_activation=cell_activation,
             forget_bias=forget_bias,
             bias=bias,
         ),

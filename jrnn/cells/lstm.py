@@ -1,7 +1,8 @@
 """Long short-term memory: plain, with peepholes, with a recurrent projection. Gate order i f g o, as PyTorch has it."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,15 +35,16 @@ class LSTM(Cell[LSTMParams, LSTMState]):
         h_t = σ(o) φ(c_t)
         y_t = h_t
 
-    σ is `gate_activation`, φ `activation`, once on the candidate and once on the cell. The forget gate's bias starts at
-    `forget_bias` (PyTorch: 0 in the mean); without `bias` there is no b. `torch.nn.LSTM` has two biases, whose sum is
-    `b`, and transposed weights.
+    σ is `gate_activation`, φ `activation`, once on the candidate and once on the cell, unless there `cell_activation` says
+    otherwise. The forget gate's bias starts at `forget_bias` (PyTorch: 0 in the mean); without `bias` there is no b.
+    `torch.nn.LSTM` has two biases, whose sum is `b`, and transposed weights.
     """
 
     input_size: int
     hidden_size: int
     activation: Activation = dataclasses.field(default="tanh", kw_only=True)
     gate_activation: Activation = dataclasses.field(default="sigmoid", kw_only=True)
+    cell_activation: Activation | None = dataclasses.field(default=None, kw_only=True)
     forget_bias: float = dataclasses.field(default=1.0, kw_only=True)
     bias: bool = dataclasses.field(default=True, kw_only=True)
 
@@ -73,7 +75,7 @@ class LSTM(Cell[LSTMParams, LSTMState]):
     def update(self, params: LSTMParams, state: LSTMState, z: jax.Array, r: jax.Array) -> LSTMState:
         i, f, g, o = activated_gates(z + r, self.gate_activation, self.activation)
         c = f * state.c + i * g
-        return LSTMState(h=o * activation_function(self.activation)(c), c=c)
+        return LSTMState(h=o * output_activation(self)(c), c=c)
 
     def readout(self, params: LSTMParams, state: LSTMState, x: jax.Array) -> jax.Array:
         return state.h
@@ -106,6 +108,7 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
     hidden_size: int
     activation: Activation = dataclasses.field(default="tanh", kw_only=True)
     gate_activation: Activation = dataclasses.field(default="sigmoid", kw_only=True)
+    cell_activation: Activation | None = dataclasses.field(default=None, kw_only=True)
     forget_bias: float = dataclasses.field(default=1.0, kw_only=True)
     bias: bool = dataclasses.field(default=True, kw_only=True)
 
@@ -149,7 +152,7 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
         f = gate(f + broadcast_like(params.p_f, f) * state.c)
         c = f * state.c + i * squash(g)
         o = gate(o + broadcast_like(params.p_o, o) * c)
-        return LSTMState(h=o * squash(c), c=c)
+        return LSTMState(h=o * output_activation(self)(c), c=c)
 
     def readout(self, params: PeepholeLSTMParams, state: LSTMState, x: jax.Array) -> jax.Array:
         return state.h
@@ -186,6 +189,7 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, ProjectedLSTMState]):
     proj_size: int
     activation: Activation = dataclasses.field(default="tanh", kw_only=True)
     gate_activation: Activation = dataclasses.field(default="sigmoid", kw_only=True)
+    cell_activation: Activation | None = dataclasses.field(default=None, kw_only=True)
     forget_bias: float = dataclasses.field(default=1.0, kw_only=True)
     bias: bool = dataclasses.field(default=True, kw_only=True)
 
@@ -227,7 +231,7 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, ProjectedLSTMState]):
     ) -> ProjectedLSTMState:
         i, f, g, o = activated_gates(z + r, self.gate_activation, self.activation)
         c = f * state.c + i * g
-        return ProjectedLSTMState(h=(o * activation_function(self.activation)(c)) @ params.w_r, c=c)
+        return ProjectedLSTMState(h=(o * output_activation(self)(c)) @ params.w_r, c=c)
 
     def readout(self, params: ProjectedLSTMParams, state: ProjectedLSTMState, x: jax.Array) -> jax.Array:
         return state.h
@@ -236,6 +240,11 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, ProjectedLSTMState]):
 def zero_state(shape: tuple[int, ...], dtype: jnp.dtype) -> LSTMState:
     """Two arrays, not one twice: a state may be donated."""
     return LSTMState(h=jnp.zeros(shape, dtype), c=jnp.zeros(shape, dtype))
+
+
+def output_activation(cell: Any) -> Callable[[jax.Array], jax.Array]:
+    """What the output gate opens on."""
+    return activation_function(cell.activation if cell.cell_activation is None else cell.cell_activation)
 
 
 def activated_gates(gates: jax.Array, gate: Activation, squash: Activation) -> list[jax.Array]:

@@ -90,7 +90,7 @@ def regroup(array: np.ndarray, order: Iterable[str], wanted: Iterable[str]) -> n
 
 def require(cell: Cell, library: str, **options: tuple[Any, ...]) -> None:
     """Each option of `cell` has one of the values that `library` can express."""
-    for option, allowed in options.items():
+    for option, allowed in _with_cell_activation(cell, options).items():
         value = getattr(cell, option)
         if not any(_same(value, choice) for choice in allowed):
             raise ValueError(
@@ -105,7 +105,7 @@ def check_alike(cell: Cell, where: str, **options: tuple[Any, Any]) -> None:
     Activations, which are functions there, are compared at numbers between -8 and 8.
     """
     at: Any = np.linspace(-8, 8, 65, dtype=np.float32)
-    for option, (name, theirs) in options.items():
+    for option, (name, theirs) in _with_cell_activation(cell, options).items():
         ours = getattr(cell, option)
         if callable(theirs):
             found, wanted = (to_numpy(f(at), option) for f in (activation_function(ours, option), theirs))
@@ -116,6 +116,12 @@ def check_alike(cell: Cell, where: str, **options: tuple[Any, Any]) -> None:
             raise ValueError(
                 f"{type(cell).__name__}: {option} is {ours!r}, and {where} has {name} {theirs!r}; expected the same in both"
             )
+
+
+def _with_cell_activation(cell: Any, options: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    """Where an LSTM opens on another activation of its cell than its candidate's, which no library but ONNX has: that, too."""
+    apart = getattr(cell, "cell_activation", None) is not None and "activation" in options
+    return {**options, "cell_activation": options["activation"]} if apart else options
 
 
 def is_kind(module: Any, *names: str) -> bool:

@@ -9,11 +9,11 @@ import numpy as np
 
 import jrnn
 
-from .. import attention, models, pooling
+from .. import activations, attention, models, pooling
 
 KINDS: dict[str, type] = {
     name: value
-    for module in (jrnn, attention, models, pooling)
+    for module in (jrnn, activations, attention, models, pooling)
     for name, value in vars(module).items()
     if isinstance(value, type) and dataclasses.is_dataclass(value)
 }

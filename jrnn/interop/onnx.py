@@ -1,5 +1,6 @@
 """ONNX: recurrent layers as its standard operators RNN, LSTM and GRU, for onnxruntime and the devices it serves."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..models import Classifier, Conditional, Tagger
 from .onnx_graph import ACTIVATIONS as ACTIVATIONS
 from .onnx_graph import Graph
 from .onnx_models import build
+from .onnx_reader import read
 from .signature import Array, Model, Signature, signature
 
 OPSET, IR_VERSION = (
@@ -58,6 +60,43 @@ def export(
     for name, leaf in wanted.flat(new).items():
         graph.add("Identity", leaf, outputs=(f"new_state.{name}",))
     return _proto(graph, wanted, x, y, ("batch",) if step else ("time", "batch"))
+
+
+def load(source: str | Path | onnx.ModelProto, *, node: str | None = None) -> tuple[Any, Any]:
+    """The recurrent part of an ONNX model, whoever made it: `(layer, params)`, for `layer.apply(params, xs)`.
+
+    RNN, LSTM and GRU are read with all of their activations, in either direction or both, with clip, peepholes, coupled gates
+    and both kinds of reset gate; onnxruntime's DynamicQuantizeLSTM as the floats that its weights stand for. Weights are
+    initialisers, or what folds to constants. The layer takes and gives [time, batch, features]; one of `layout` 1 is a
+    `BatchFirst`. Outputs are those of Y with the directions side by side, states those of Y_h and Y_c.
+
+    Initial states that the model holds, the same for every row, become a `LearnedState`; where they are inputs of the model pass
+    them as `state`, and sequence lengths as `lengths`. Coupled gates become an LSTM with a forget gate of minus the input gate's
+    weights, which computes 1 - i: trained further they are two.
+
+    Args:
+      source: a file, or a model.
+      node: the name or an output of the operator, where there are several; without it operators of which each reads all outputs of
+        the one before are read as one stack.
+
+    Raises:
+      ValueError: where there is no such operator, or several that are no stack; weights that depend on inputs; an activation that
+        is not known; a file that is none. Each says what was found and what to do.
+    """
+    model = source
+    if not isinstance(source, onnx.ModelProto):
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"source {path} is no file; expected a model, such as one that onnx.save wrote")
+        try:
+            model = onnx.load(path)
+        except Exception as error:  # protobuf's, ONNX's and the file system's, without a class in common
+            raise ValueError(f"source {path} cannot be read as an ONNX model: {error}") from error
+    try:
+        return tuple(read(model, node))  # type: ignore[return-value]
+    except ValueError as error:
+        where = "" if isinstance(source, onnx.ModelProto) else f"{source}: "
+        raise ValueError(f"{where}{error}") from error
 
 
 def _proto(graph: Graph, wanted: Signature, x: str, y: str, axes: tuple[str, ...]) -> onnx.ModelProto:

@@ -1,5 +1,6 @@
 """The graph of an ONNX model as it is built: cells and layers as its operators."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ..activations import Affine, Clipped, Elu, HardSigmoid, LeakyRelu, ScaledTanh, ThresholdedRelu
 from ..attention import Attention, Dot, General
 from ..cell import Cell
 from ..cells import GRU, LSTM, AttentionAfter, AttentionBefore, AttentionState, Elman, PeepholeLSTM
@@ -23,7 +25,10 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
     "identity": ("Affine", {"alpha": 1.0, "beta": 0.0}),
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
     "soft_sign": ("Softsign", {}),
+    "softplus": ("Softplus", {}),
 }
+WITH_NUMBERS = (Affine, HardSigmoid, LeakyRelu, ThresholdedRelu, ScaledTanh, Elu)
+"""Of `jrnn.activations`, those that ONNX has under their names."""
 
 
 class _Operator(NamedTuple):
@@ -41,7 +46,8 @@ def _operator(cell: Cell) -> _Operator:
             return _Operator("RNN", (0,), (("activation", cell.activation),), {})
         case LSTM() | PeepholeLSTM():  # i f g o becomes i o f c
             squash = ("activation", cell.activation)
-            return _Operator("LSTM", (0, 3, 1, 2), (("gate_activation", cell.gate_activation), squash, squash), {})
+            opened = squash if cell.cell_activation is None else ("cell_activation", cell.cell_activation)
+            return _Operator("LSTM", (0, 3, 1, 2), (("gate_activation", cell.gate_activation), squash, opened), {})
         case GRU():  # r z n becomes z r h
             chosen = ("gate_activation", cell.gate_activation), ("activation", cell.activation)
             return _Operator("GRU", (1, 0, 2), chosen, {"linear_before_reset": int(cell.reset_after)})
@@ -54,13 +60,24 @@ def _operator(cell: Cell) -> _Operator:
 def _activations(cell: Cell, operator: _Operator, directions: int) -> dict[str, Any]:
     """The attributes that name them; alpha and beta are listed only for those that have any, as onnxruntime reads them."""
     chosen = []
-    for option, choice in operator.activations:
-        if not isinstance(choice, str) or choice not in ACTIVATIONS:
-            raise ValueError(f"{option} of {cell} is {choice!r}; ONNX has {', '.join(map(repr, ACTIVATIONS))}")
-        chosen.append(ACTIVATIONS[choice])
+    limits = []
+    for place, (option, choice) in enumerate(operator.activations):
+        if place < 2:  # ONNX clips what activates a sum of the input and the past, so not an LSTM's cell
+            limits.append(choice.limit if isinstance(choice, Clipped) else 0.0)
+            choice = choice.activation if isinstance(choice, Clipped) else choice
+        if isinstance(choice, WITH_NUMBERS):
+            chosen.append((type(choice).__name__, dataclasses.asdict(choice)))
+        elif isinstance(choice, str) and choice in ACTIVATIONS:
+            chosen.append(ACTIVATIONS[choice])
+        else:
+            names = ", ".join([*map(repr, ACTIVATIONS), *(kind.__name__ for kind in WITH_NUMBERS)])
+            raise ValueError(f"{option} of {cell} is {choice!r}; ONNX has {names}")
+    if len(set(limits)) > 1:
+        raise ValueError(f"{cell} is clipped at {limits}; ONNX has one limit for the gates and the candidate (0: none)")
     chosen *= directions
     numbers = {f"activation_{name}": [n[name] for _, n in chosen if name in n] for name in ("alpha", "beta")}
-    return {"activations": [name for name, _ in chosen], **{name: n for name, n in numbers.items() if n}}
+    clip = {"clip": limits[0]} if limits[0] else {}
+    return {"activations": [name for name, _ in chosen], **{name: n for name, n in numbers.items() if n}, **clip}
 
 
 class Graph:

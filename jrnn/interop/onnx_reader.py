@@ -1,0 +1,379 @@
+"""ONNX's operators RNN, LSTM and GRU as layers: what `jrnn.interop.onnx.load` reads."""
+
+import functools
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from .. import activations
+from ..cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LearnedState, LearnedStateParams, LSTMParams, PeepholeLSTM
+from ..cells.lstm import PeepholeLSTMParams
+from ..checks import Activation
+from ..layers import BatchFirst, Bidirectional, Directions, Layered, Recurrent
+from .onnx_graph import WITH_NUMBERS
+
+OPERATORS = ("RNN", "LSTM", "GRU", "DynamicQuantizeLSTM")
+
+NAMED: dict[str, Activation] = {
+    "tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "softsign": "soft_sign", "softplus": "softplus",
+}  # fmt: skip
+BY_NAME = {kind.__name__.lower(): kind for kind in WITH_NUMBERS}
+
+DEFAULTS = {"RNN": ("Tanh",), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh")}
+GATES = {"RNN": ("h",), "LSTM": ("i", "o", "f", "g"), "GRU": ("z", "r", "n")}
+"""The blocks of its weights, in ONNX's order."""
+
+
+class Read(NamedTuple):
+    """A layer, time first, and its parameters."""
+
+    layer: Any
+    params: Any
+
+
+class _Node(NamedTuple):
+    proto: onnx.NodeProto
+    scope: "_Scope"
+
+    @property
+    def kind(self) -> str:
+        return self.proto.op_type.removeprefix("DynamicQuantize")
+
+    @property
+    def title(self) -> str:
+        name = self.proto.name or next(filter(None, self.proto.output), "")
+        return f"{self.proto.op_type} {name!r}"
+
+    def attribute(self, name: str, default: Any) -> Any:
+        found = {a.name: helper.get_attribute_value(a) for a in self.proto.attribute}.get(name, default)
+        return found.decode() if isinstance(found, bytes) else found
+
+    def constant(self, index: int) -> Any:
+        """The value of an input; None where there is none, and where it depends on the model's inputs."""
+        return self.scope.constant(self.input(index)) if self.input(index) else None
+
+    def known(self, index: int, name: str) -> Any:
+        """The value of an input that is needed."""
+        value = self.constant(index)
+        if value is None:
+            given = self.input(index)
+            what = f"{given!r}, which depends on the model's inputs" if given else "missing"
+            raise ValueError(
+                f"{self.title}: its input {name} is {what}; expected an initialiser or what folds to constants"
+            )
+        return value
+
+    def input(self, index: int) -> str:
+        return self.proto.input[index] if index < len(self.proto.input) else ""
+
+
+class _Scope:
+    """The tensors that a node of a graph sees: those of the graph and of the graphs around it."""
+
+    def __init__(self, graph: onnx.GraphProto, model: onnx.ModelProto, outer: "_Scope | None" = None):
+        self.graph, self.model, self.outer = graph, model, outer
+        self.initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self.makers = {output: node for node in graph.node for output in node.output if output}
+        self.known: dict[str, Any] = {}
+
+    def nodes(self) -> Iterator[_Node]:
+        """The recurrent ones, those inside of branches and loops too."""
+        for node in self.graph.node:
+            if node.op_type in OPERATORS:
+                yield _Node(node, self)
+            for attribute in node.attribute:
+                for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                    yield from _Scope(inner, self.model, self).nodes()
+
+    def find(self, name: str) -> "_Scope | None":
+        if name in self.initializers or name in self.makers:
+            return self
+        return None if self.outer is None else self.outer.find(name)
+
+    def constant(self, name: str) -> Any:
+        """The value of a tensor that depends on no input; None of another."""
+        home = self.find(name)
+        if home is None:
+            return None
+        if name not in home.known:
+            home.known[name] = None  # of a graph with a ring in it, which is none
+            home.known[name] = home._constant(name)
+        return home.known[name]
+
+    def _constant(self, name: str) -> Any:
+        if name in self.initializers:
+            return numpy_helper.to_array(self.initializers[name])
+        node = self.makers[name]
+        inputs = {}
+        for one in filter(None, node.input):
+            inputs[one] = self.constant(one)
+            if inputs[one] is None:
+                return None
+        random = node.op_type.startswith(("Random", "Multinomial", "Bernoulli"))
+        if random or any(a.HasField("g") for a in node.attribute):
+            return None
+        return _evaluated([node], inputs, name, self.model)
+
+    def made_by(self, name: str, kinds: Sequence[str]) -> list[onnx.NodeProto] | None:
+        """The nodes between a tensor and one of these kinds, in order, it first, where the others' inputs are constant."""
+        path: list[onnx.NodeProto] = []
+        while name in self.makers:
+            path.insert(0, node := self.makers[name])
+            if node.op_type in kinds:
+                return path
+            varying = [one for one in node.input if one and self.constant(one) is None]
+            if len(varying) != 1:
+                return None
+            name = varying[0]
+        return None
+
+
+def _evaluated(nodes: Sequence[onnx.NodeProto], inputs: dict[str, Any], output: str, model: onnx.ModelProto) -> Any:
+    """What ONNX's own reference makes of the inputs; an operator that it lacks in the model's opset is taken from its own."""
+    named = [onnx.ValueInfoProto(name=name) for name in inputs]
+    graph = helper.make_graph(nodes, "part", named, [onnx.ValueInfoProto(name=output)])
+    newest = [helper.make_opsetid("", onnx.defs.onnx_opset_version())]
+    for opsets in list(model.opset_import), newest:
+        part = helper.make_model(graph, opset_imports=opsets, functions=model.functions)
+        try:
+            return np.asarray(next(iter(ReferenceEvaluator(part).run([output], inputs))))
+        except Exception as error:  # whatever an operator raises
+            reason = error
+    raise ValueError(
+        f"{output!r} is constant but cannot be computed ({reason!s:.200}): save the model with its value as initialiser"
+    )
+
+
+def read(model: onnx.ModelProto, node: str | None) -> Read:
+    """See `jrnn.interop.onnx.load`."""
+    found = list(_Scope(model.graph, model).nodes())
+    if not found:
+        raise ValueError(f"the model has no operator of {', '.join(OPERATORS)}; expected one at least")
+    if node is not None:
+        chosen = [one for one in found if node in (one.proto.name, *one.proto.output)]
+        if len(chosen) != 1:
+            raise ValueError(f"node is {node!r}; expected the name, or an output, of one of {_titles(found)}")
+        return _read(chosen[0])
+    chain = _chain(found)
+    if chain is None:
+        raise ValueError(f"the model has {_titles(found)}, not one after the other; choose one by node=")
+    parts = [_read(one) for one in chain]
+    if len(parts) == 1:
+        return parts[0]
+    first = [isinstance(part.layer, BatchFirst) for part in parts]
+    layers = tuple(part.layer.layer if turned else part.layer for part, turned in zip(parts, first))
+    stack: Any = Layered(layers)
+    return Read(BatchFirst(stack) if first[0] else stack, tuple(part.params for part in parts))
+
+
+def _titles(nodes: Sequence[_Node]) -> str:
+    return ", ".join(node.title for node in nodes)
+
+
+def _chain(nodes: list[_Node]) -> list[_Node] | None:
+    """The nodes from the first to the last, where each but the first reads all that the one before it gives, and nothing else."""
+    by_output = {node.proto.output[0]: place for place, node in enumerate(nodes) if node.proto.output}
+    after: dict[int, int] = {}
+    for place, node in enumerate(nodes):
+        path = node.scope.made_by(node.proto.input[0], OPERATORS)
+        if path:
+            before = by_output[path[0].output[0]]
+            if before in after or not _is_plain(path, node, nodes[before]):
+                return None
+            after[before] = place
+    starts = set(range(len(nodes))) - set(after.values())
+    if len(starts) != 1:
+        return None
+    chain = [starts.pop()]
+    while chain[-1] in after:
+        chain.append(after[chain[-1]])
+    return [nodes[place] for place in chain]
+
+
+def _is_plain(path: list[onnx.NodeProto], to: _Node, source: _Node) -> bool:
+    """Whether what lies between two nodes lays the directions side by side and does nothing else; tried with numbers."""
+    ways, units = len(source.known(2, "R")), _units(source)
+    turned = bool(source.attribute("layout", 0))
+    if turned != bool(to.attribute("layout", 0)):
+        return False
+    shape = (2, 3, ways, units) if turned else (3, ways, 2, units)  # [batch, time, ...] or [time, ways, batch, units]
+    y = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    wanted = y.reshape(2, 3, -1) if turned else y.transpose(0, 2, 1, 3).reshape(3, 2, -1)
+    try:
+        inputs = {one: to.scope.constant(one) for node in path[1:] for one in node.input}
+        inputs = {name: value for name, value in inputs.items() if value is not None} | {path[0].output[0]: y}
+        found = y if len(path) == 1 else _evaluated(path[1:], inputs, to.proto.input[0], to.scope.model)
+    except ValueError:  # a shape that is fixed, an operator that the reference lacks
+        return False
+    return found.shape == wanted.shape and bool(np.array_equal(found, wanted))
+
+
+def _units(node: _Node) -> int:
+    shape = np.shape(node.known(2, "R"))
+    return shape[1] if node.proto.op_type.startswith("Dynamic") else shape[2]
+
+
+def _read(node: _Node) -> Read:
+    w, r, b, p = _weights(node)
+    ways = len(w)
+    direction = node.attribute("direction", "forward")
+    functions = _activations(node, ways)
+    starts = _starts(node, ways)
+    biases, peepholes = ([None] * ways if a is None else a for a in (b, p))
+    cells, params = zip(*map(functools.partial(_cell, node), functions, w, r, biases, peepholes), strict=True)
+    if starts is not None:
+        pairs = [_started(cell, own, start) for cell, own, start in zip(cells, params, starts, strict=True)]
+        cells, params = zip(*pairs)
+    if (lengths := node.constant(4)) is not None:
+        warnings.warn(
+            f"{node.title} has constant sequence lengths, {lengths.tolist()!s:.60}, which a layer does not hold: pass them as "
+            "lengths= where it is applied",
+            stacklevel=4,
+        )
+    if direction == "bidirectional":
+        layer: Any = Bidirectional(Recurrent(cells[0]), Recurrent(cells[1], reverse=True))
+        own: Any = Directions(*params)
+    else:
+        layer, own = Recurrent(cells[0], reverse=direction == "reverse"), params[0]
+    return Read(BatchFirst(layer) if node.attribute("layout", 0) else layer, jax.tree.map(jnp.asarray, own))
+
+
+def _weights(node: _Node) -> tuple[Any, Any, Any, Any]:
+    """W [ways, gates * units, inputs], R [ways, gates * units, units], B [ways, 2 * gates * units] and P, by ONNX's names."""
+    w, r = node.known(1, "W"), node.known(2, "R")
+    b = node.known(3, "B") if node.input(3) else None
+    p = node.known(7, "P") if node.kind == "LSTM" and node.input(7) else None
+    if node.proto.op_type.startswith("Dynamic"):
+        w, r = _dequantised(node, w, 8, "W"), _dequantised(node, r, 10, "R")
+    gates = len(GATES[node.kind])
+    units = r.shape[-1]
+    ways = 2 if node.attribute("direction", "forward") == "bidirectional" else 1
+    wanted = {"W": (ways, gates * units, w.shape[-1]), "R": (ways, gates * units, units)}
+    wanted |= {} if b is None else {"B": (ways, 2 * gates * units)}
+    wanted |= {} if p is None else {"P": (ways, 3 * units)}
+    for name, value in {"W": w, "R": r, "B": b, "P": p}.items():
+        if value is not None and value.shape != wanted[name]:
+            raise ValueError(f"{node.title}: {name} is {list(value.shape)}; expected {list(wanted[name])}")
+    return w, r, b, p
+
+
+def _dequantised(node: _Node, values: np.ndarray, at: int, name: str) -> np.ndarray:
+    """Weights of onnxruntime's DynamicQuantizeLSTM, [ways, in, gates * units] in 8 bits, as floats the other way round."""
+    scale, zero = node.known(at, f"{name}_scale"), node.known(at + 1, f"{name}_zero_point")
+    scale, zero = (a.reshape(len(values), 1, -1) for a in (scale, zero))
+    return ((values.astype(np.float32) - zero.astype(np.float32)) * scale).swapaxes(1, 2)
+
+
+def _activations(node: _Node, ways: int) -> list[list[Activation]]:
+    """Those of each direction, in ONNX's order."""
+    names = [one.decode() if isinstance(one, bytes) else one for one in node.attribute("activations", [])]
+    names = names or list(DEFAULTS[node.kind]) * ways
+    if len(names) != ways * len(DEFAULTS[node.kind]):
+        raise ValueError(f"{node.title}: activations is {names}; expected {ways * len(DEFAULTS[node.kind])} of them")
+    alphas, betas = (iter(node.attribute(f"activation_{name}", [])) for name in ("alpha", "beta"))
+    clip = float(node.attribute("clip", 0.0))
+
+    def one(name: str) -> Activation:
+        if name.lower() in NAMED:
+            return NAMED[name.lower()]
+        kind = BY_NAME.get(name.lower())
+        if kind is None:
+            choices = ", ".join([*NAMED, *BY_NAME])
+            raise ValueError(f"{node.title}: activation {name!r} is none that is known; expected some of {choices}")
+        fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+        given = {field: next(source, None) for field, source in (("alpha", alphas), ("beta", betas)) if field in fields}
+        try:
+            return kind(**{field: float(value) for field, value in given.items() if value is not None})
+        except TypeError:
+            raise ValueError(f"{node.title}: {name} has no alpha and beta; expected both") from None
+
+    chosen: list[Any] = [one(name) for name in names]
+    per = len(DEFAULTS[node.kind])
+    if clip > 0:  # of what activates a sum of the input and the past, so not of an LSTM's cell
+        chosen = [f if per == 3 and n % 3 == 2 else activations.Clipped(f, clip) for n, f in enumerate(chosen)]
+    return [chosen[start : start + per] for start in range(0, len(chosen), per)]
+
+
+def _cell(node: _Node, functions: list[Activation], w: Any, r: Any, b: Any, p: Any) -> tuple[Any, Any]:
+    """One direction's cell and parameters."""
+    gates = GATES[node.kind]
+    inputs, units = w.shape[1], r.shape[1]
+    two = None if b is None else b.reshape(2, len(gates), units)
+
+    def blocks(a: Any) -> dict[str, Any]:
+        return dict(zip(gates, a.reshape(len(gates), units, -1), strict=True))
+
+    def joined(parts: dict[str, Any], order: Sequence[str]) -> Any:
+        return np.concatenate([parts[gate] for gate in order], 0).T
+
+    weights: list[Any] = [blocks(w), blocks(r)]
+    if node.kind == "RNN":
+        cell: Any = Elman(inputs, units, activation=functions[0], bias=b is not None)
+        return cell, ElmanParams(w.T, r.T, None if two is None else two.sum(0)[0])
+    if node.kind == "GRU":
+        after = bool(node.attribute("linear_before_reset", 0))
+        gate, squash = functions
+        cell = GRU(inputs, units, reset_after=after, activation=squash, gate_activation=gate, bias=b is not None)
+        w_x, w_h = (joined(part, cell.gates) for part in weights)
+        if two is None:
+            return cell, GRUParams(w_x, w_h, None, None)
+        summed: Any = dict(zip(gates, two.sum(0), strict=True)) | ({"n": two[0, 2]} if after else {})
+        b_all: Any = np.concatenate([summed[gate] for gate in cell.gates])
+        return cell, GRUParams(w_x, w_h, b_all, two[1, 2] if after else None)
+    gate, squash, opened = functions
+    options: Any = {"activation": squash, "gate_activation": gate, "bias": b is not None}
+    options |= {} if opened == squash else {"cell_activation": opened}
+    cell = (LSTM if p is None else PeepholeLSTM)(inputs, units, **options)
+    biases: Any = None if two is None else dict(zip(gates, two.sum(0)[..., None], strict=True))
+    peepholes: Any = None if p is None else dict(zip(("i", "o", "f"), np.split(p, 3), strict=True))
+    if node.attribute("input_forget", 0):
+        _couple(node, gate, [part for part in (*weights, biases, peepholes) if part is not None])
+    w_x, w_h = (joined(part, cell.gates) for part in weights)
+    b = None if biases is None else joined(biases, cell.gates)[0]
+    if peepholes is None:
+        return cell, LSTMParams(w_x, w_h, b)
+    return cell, PeepholeLSTMParams(w_x, w_h, b, peepholes["i"], peepholes["f"], peepholes["o"])
+
+
+def _couple(node: _Node, gate: Activation, parts: list[dict[str, np.ndarray]]) -> None:
+    """f = 1 - i, which is σ of minus what i is σ of: the forget gate's blocks are minus the input gate's."""
+    plain = gate.activation if isinstance(gate, activations.Clipped) else gate
+    if plain != "sigmoid" and not (isinstance(plain, activations.HardSigmoid) and plain.beta == 0.5):
+        raise ValueError(
+            f"{node.title}: input_forget with gates of {plain!r}; expected Sigmoid, or HardSigmoid of beta 0.5, for which "
+            "1 - f(x) is f(-x)"
+        )
+    for part in parts:
+        part["f"] = -part["i"]
+
+
+def _starts(node: _Node, ways: int) -> list[list[np.ndarray]] | None:
+    """The states before the first step that the model holds, h and c of each direction without rows; None where they are 0."""
+    names = ("initial_h", "initial_c")[: 2 if node.kind == "LSTM" else 1]
+    found = [node.constant(5 + n) for n in range(len(names))]
+    if all(value is None or not np.any(value) for value in found):
+        return None
+    units = _units(node)
+    by_way = []
+    for name, value in zip(names, found, strict=True):
+        rows = np.zeros((ways, 1, units), np.float32) if value is None else value
+        rows = rows.swapaxes(0, 1) if node.attribute("layout", 0) and value is not None else rows
+        if (rows != rows[:, :1]).any():
+            raise ValueError(
+                f"{node.title}: {name} holds another state for each row, {list(rows.shape)}; expected the same, which a layer "
+                "can hold: make it an input of the model, and pass it as state where the layer is applied"
+            )
+        by_way.append(rows[:, 0])
+    return [[part[way] for part in by_way] for way in range(ways)]
+
+
+def _started(cell: Any, params: Any, start: list[np.ndarray]) -> tuple[Any, Any]:
+    state = type(cell.initial_state(jax.tree.map(jnp.asarray, params)))(*start)
+    return LearnedState(cell), LearnedStateParams(params, state)
