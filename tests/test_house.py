@@ -17,7 +17,8 @@ from jrnn import attention
 ROOT = pathlib.Path(jrnn.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 ORDER = [
-    "arrays", "program", "xla", "checks", "segments", "sharding", "distributions", "losses", "attention", "cell", "initializers",
+    "arrays", "program", "xla", "checks", "activations", "segments",
+    "sharding", "distributions", "losses", "attention", "cell", "initializers",
     "cells", "engines", "unroll", "layers", "pooling", "models", "decode", "online", "diagnostics", "data", "checkpoint", "train",
     "flax", "interop",
 ]  # fmt: skip
