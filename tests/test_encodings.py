@@ -1,6 +1,5 @@
 """Texts of a user's own as other programs write them: byte order marks, ends of lines, encodings."""
 
-import numpy as np
 import pytest
 
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
@@ -91,11 +90,3 @@ def test_an_encoding_that_is_none():
     with pytest.raises(ValueError, match="--encoding is base64; expected an encoding of text"):
         check_value("encoding", "base64", Encoding)
     assert char_lm.Config(encoding="cp1252").encoding == "cp1252"
-
-
-def test_labels_without_words_are_left_out_and_counted(tmp_path):
-    (tmp_path / "mine").write_text(LABELLED + "1\n0  \n", encoding="utf-8")
-    found = sentences.load(file=tmp_path / "mine")
-    assert found.left_out == 2
-    assert sum(len(part.labels) for part in (found.train, found.valid, found.test)) == 20
-    assert np.all([len(one) > 0 for one in found.train.sentences])
