@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+
+matplotlib.rcParams["text.parse_math"] = False  # words and labels are no formulas, whatever dollars they hold
 
 CLASSES = 40  # that a table of them has room for
 

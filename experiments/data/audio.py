@@ -30,7 +30,7 @@ import numpy as np
 import pooch
 
 from experiments.common.extras import need
-from experiments.data.files import folders_given
+from experiments.data.files import files_in, folders_given
 
 RATE = 8000  # samples per second
 BANDS = 40
@@ -147,7 +147,7 @@ def unpack(path: Path) -> list[Recording]:
 def _read_folder(folder: Path) -> list[Recording]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; expected one of WAV files named DIGIT_SPEAKER_NUMBER.wav")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".wav")
+    paths = files_in(folder, ".wav")
     if not paths:
         raise FileNotFoundError(f"{folder} holds no .wav file; expected WAV files named DIGIT_SPEAKER_NUMBER.wav")
     return [_recording(path.name, _read_wav(path.read_bytes(), path), path) for path in paths]

@@ -53,6 +53,11 @@ def check_file(path: Path, expected: str) -> None:
         raise FileNotFoundError(f"file {path} {found}; expected {expected}: pass the path of one")
 
 
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """Those of a folder of the user's own whose names end in `suffix`, such as ".wav", in capitals or not, by their names."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() == suffix)
+
+
 def folder_given(data_dir: Path | None) -> bool:
     """Whether the user has named a folder of data, by --data-dir or by the environment variable JRNN_DATA."""
     return bool(data_dir or os.environ.get("JRNN_DATA"))
