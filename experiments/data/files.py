@@ -81,7 +81,8 @@ def decoded(content: bytes, path: Path | str, encoding: str | None = None) -> st
         return plain(content.decode(kind))
     except UnicodeDecodeError as error:
         line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
-        remedy = "name the text's own encoding by --encoding, such as latin-1, or " if encoding else ""
+        likely = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
+        remedy = f"name the text's own encoding by --encoding, such as {likely}, or " if encoding else ""
         raise ValueError(
             f"{path}:{line}: byte {byte:#04x} is not {kind.upper()} ({error.reason}); {remedy}convert the file"
         ) from error
