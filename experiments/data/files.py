@@ -97,6 +97,15 @@ def plain(text: str) -> str:
     return text if "\n" in text else text.replace("\r", "\n")
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text that `decoded` gave.
+
+    They end in a newline alone: other ends that Unicode has, such as U+2028 or what latin-1 has for cp1252's ellipsis, stand in the
+    middle of sentences, and would shift all after them.
+    """
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def _download(file: File, folders: dict[str, Path]) -> Path:
     packed = ".gz" if file.url.endswith(".gz") and not file.name.endswith(".gz") else ""
     cache = pooch.os_cache("jrnn") / f"{file.name}{packed}"

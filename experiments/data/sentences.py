@@ -32,7 +32,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from experiments.data.files import File, check_file, decoded, read
+from experiments.data.files import File, check_file, decoded, lines_of, read
 
 Corpus = Literal["mr", "sst2"]
 
@@ -143,7 +143,7 @@ def load(
 
 def labelled(text: str, *, coarse: bool = False) -> Lines:
     """Lines of a label, a space and words; those without words are left out. `coarse` is as for `load`."""
-    lines = [line.split() for line in text.removesuffix("\n").split("\n")]
+    lines = [line.split() for line in lines_of(text)]
     kept = [line for line in lines if len(line) > 1]
     labels = [label.partition(":")[0] if coarse else label for label, *_ in kept]
     return Lines([words for _, *words in kept], labels, len(lines) - len(kept))
@@ -259,7 +259,7 @@ def _take(part: Part, *folds: int, without: bool = False) -> Part:
 
 
 def _trees(name: str, data_dir: Path | None) -> list[list[Phrase]]:
-    lines = read(_FILES[name], data_dir).decode("utf-8").splitlines()
+    lines = lines_of(read(_FILES[name], data_dir).decode("utf-8"))
     return [parse_tree(line, f"{name}:{number}") for number, line in enumerate(lines, 1)]
 
 
