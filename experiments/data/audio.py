@@ -39,6 +39,7 @@ WINDOW, HOP = 256, 80  # samples: 32 ms every 10 ms
 _URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/26eb9aaf76e81b692f806f9140c2d2777410d7a1.zip"
 _SHA256 = "c372e20bc44eb598143a5fd394ede7ef017a0778ec4a4739723c7593f28c1082"  # of what they hold, see _checked
 _PACKED = ("fsdd_8khz_a.npz", "fsdd_8khz_b.npz")
+_WAV = (b"RIFF", b"RIFX", b"RF64", b"riff")  # the last is Sony's for long ones
 _UNKNOWN = 0x7F000000  # a chunk as long or longer is one whose writer, on a pipe, could not know its length
 _NAME = re.compile(r"([0-9])_(.+)_([0-9]+)\.wav", re.IGNORECASE)
 
@@ -128,7 +129,7 @@ def unpack(path: Path) -> list[Recording]:
     Together they are the difference to the sample before (0 before the first), with the sign in the lowest bit.
     """
     try:
-        with np.load(path) as file:
+        with np.load(io.BytesIO(path.read_bytes())) as file:  # by its path, a damaged one stays open
             names, lengths, low, high = (file[key] for key in ("names", "lens", "lo", "hi"))
         coded = low.astype(np.int32) | high.astype(np.int32) << 8
         steps = ((coded >> 1) ^ -(coded & 1)).astype(np.int16)
@@ -156,6 +157,10 @@ def _read_folder(folder: Path) -> list[Recording]:
 def _read_wav(content: bytes, where: Path) -> np.ndarray:
     """float32 [samples] at RATE."""
     soundfile = need("soundfile", "speech")
+    if content[:4] not in _WAV:
+        raise ValueError(
+            f"{where} begins with {content[:4]!r}; expected a WAV file, which begins with RIFF: replace or remove it"
+        )
     try:
         samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
