@@ -1,6 +1,7 @@
 """Sentiment as its user meets it: what a run leaves behind, what it can learn, sentences of one's own, nonsense."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -215,6 +216,11 @@ def test_score_shows_every_word(finished, capsys):
 def test_score_explains_what_is_wrong(finished, tmp_path, capsys):
     assert "is not a run directory" in fails(capsys, "score", "--run", "nowhere", "good")
     assert "the sentence is ' ', without a word" in fails(capsys, "score", "--run", finished, " ")
+    shutil.copytree(finished, tmp_path / "before")
+    (tmp_path / "before" / "classes.json").unlink()
+    assert "classes.json is not there; expected a run of sentiment of this version" in fails(
+        capsys, "score", "--run", tmp_path / "before", "good"
+    )
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text('{"name": "char_lm"}')
     assert "is not a run of sentiment" in fails(capsys, "score", "--run", tmp_path / "other", "good")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from experiments.common.extras import need
 from experiments.data import (
@@ -40,12 +41,11 @@ def _text(lines: Callable[[int], str], count: int, head: str = "") -> bytes:
 
 def _pictures() -> dict[str, bytes]:
     """Of several formats, with their captions."""
-    image = need("PIL.Image", "experiments")
     ramp = np.linspace(0, 255, 12 * 10 * 3).reshape(12, 10, 3).astype(np.uint8)
     found = {}
     for name, form in {"a.png": "PNG", "b.jpg": "JPEG", "c.gif": "GIF", "d.bmp": "BMP", "e.tif": "TIFF"}.items():
         out = io.BytesIO()
-        image.fromarray(ramp).save(out, form)
+        Image.fromarray(ramp).save(out, form)
         found[f"pictures/{name}"] = out.getvalue()
     return found
 
