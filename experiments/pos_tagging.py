@@ -238,11 +238,11 @@ def draw(run: Run, bank: Treebank, predicted: Sequence[np.ndarray], said: Mappin
     lines = [
         tag_pictures.Line([said.get(word, word) for word in sentence.words], [TAGS[tag] for tag in tags], sentence.tags)
         for sentence, tags in zip(bank.test, predicted)
-        if 6 <= len(tags) <= 18
     ]
+    lines = [line for line in lines if 6 <= len(line.tags) <= 18] or lines
     name = f"{bank.name} in Jyutping" if said else bank.name
     title = f"{name}: test sentences at even distances; red: wrong, with the right tag beneath"
-    tag_pictures.draw(run.directory / "sentences.png", lines[:: max(-(-len(lines) // 14), 1)], title)
+    tag_pictures.draw(run.directory / "sentences.png", lines[:: -(-len(lines) // 14)], title)
 
 
 def described(measured: dict[str, Any], floors: dict[str, float], *, target: float | None) -> str:
