@@ -13,7 +13,10 @@ Movie Reviews the network knows no more than counts do; on the treebank, where i
 `--data FILE` reads sentences with any labels of your own, a label and its sentence on each line, and tests on a tenth of them, or
 on `--test FILE`. The six kinds of question of TREC, say, whose labels are such as NUM:date (`--coarse`: such as NUM):
 
-    python -m experiments.sentiment --data TREC.train --test TREC.test --coarse --encoding latin-1
+    python -m experiments.sentiment --data TREC.train --test TREC.test --coarse --encoding latin-1 --epochs 20
+
+It gets 90.3 % of the 500 test questions right (seeds 0, 1, 2; 1.1 min on one core), the convolutional network 91.2 % (Kim 2014) and
+naive Bayes 75.6 %.
 
 `python -m experiments.sentiment score --run DIR "a film that ..."` shows how a finished run's opinion of a sentence changes
 word by word.

@@ -1,6 +1,7 @@
 """Recordings: from WAV files, packed, from the archive; their split; their features; every error a user can meet."""
 
 import io
+import re
 import zipfile
 
 import numpy as np
@@ -183,6 +184,22 @@ def test_a_damaged_packed_file(tmp_path, content):
     path = tmp_path / "some.npz"
     path.write_bytes(content) if isinstance(content, bytes) else np.savez(path, **content)
     with pytest.raises(ValueError, match=r"some\.npz is not a file of packed recordings \(.*\w.*\): replace"):
+        audio.unpack(path)
+
+
+@pytest.mark.parametrize(("place", "byte"), [(6, 1), (8, 99)])
+def test_a_packed_file_that_says_it_is_encrypted_or_compressed_otherwise(tmp_path, place, byte):
+    """By one byte of each entry, at its beginning and, two further, in the list at the end."""
+    path = tmp_path / "some.npz"
+    np.savez(path, **SOUND)
+    content = bytearray(path.read_bytes())
+    for mark, further in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+        for found in re.finditer(re.escape(mark), bytes(content)):
+            content[found.start() + place + further] = byte
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"some\.npz is not a file of packed recordings \(.*(encrypted|compression).*\): replace"
+    ):
         audio.unpack(path)
 
 

@@ -41,6 +41,8 @@ _SHA256 = "c372e20bc44eb598143a5fd394ede7ef017a0778ec4a4739723c7593f28c1082"  # 
 _PACKED = ("fsdd_8khz_a.npz", "fsdd_8khz_b.npz")
 _WAV = (b"RIFF", b"RIFX", b"RF64", b"riff")  # the last is Sony's for long ones
 _UNKNOWN = 0x7F000000  # a chunk as long or longer is one whose writer, on a pipe, could not know its length
+# The last two where a flag says that it is encrypted, or compressed in a way that there is not.
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 _NAME = re.compile(r"([0-9])_(.+)_([0-9]+)\.wav", re.IGNORECASE)
 
 
@@ -138,7 +140,7 @@ def unpack(path: Path) -> list[Recording]:
             raise ValueError(
                 f"{len(names)} names, {len(lengths)} lengths of {lengths.sum()} samples, {len(steps)} samples"
             )
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, KeyError, *_BAD_ZIP) as error:
         raise ValueError(
             f"{path} is not a file of packed recordings ({_reason(error)}): replace or remove it"
         ) from error
@@ -231,7 +233,7 @@ def _download(looked_in: list[str]) -> list[Recording]:
         with zipfile.ZipFile(path) as archive:
             names = sorted(name for name in archive.namelist() if re.search(r"/recordings/[^/]+\.wav$", name))
             found = [_recording(Path(name).name, _read_wav(archive.read(name), path), path) for name in names]
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _BAD_ZIP as error:
         raise ValueError(
             f"{path} is not a whole zip file ({_reason(error)}): remove it to have it downloaded"
         ) from error
