@@ -51,7 +51,8 @@ class Config(CellConfig, TrainingConfig):
     data: Data | None = None
     """The weekly CO2 above Mauna Loa, which needs no download, or ETTh1; by default ETTh1 where a data folder is given."""
     csv: Path | None = None
-    """A csv file in their place: a header, times in the first column at equal steps, numbers in all others."""
+    """A csv file in their place: a header, times in the first column at equal steps, numbers in all others. Commas, semicolons or
+    tabs between them."""
     encoding: Encoding = "utf-8"
     """Of the csv file: latin-1, cp1252 and so on."""
     lookback: int | None = None
@@ -208,6 +209,8 @@ def experiment(run: Run, config: Config) -> None:
     """Train, test the best checkpoint, write result.json and the picture."""
     task = Task(*(getattr(config, name) for name in Task._fields))
     series = data.load(config.data or "co2", file=config.csv, encoding=config.encoding, data_dir=config.data_dir)
+    for note in series.notes:
+        console.print(f"{series.name}: {note}", style="dim")
     parts = {part: data.windows(series, part, lookback=task.lookback, horizon=task.horizon) for part in data.PARTS}
     if config.smoke:
         parts = {part: data.Windows(*(field[:512] for field in windows)) for part, windows in parts.items()}

@@ -167,8 +167,10 @@ def train(run: Run, config: Config) -> None:
     """Train, evaluate the checkpoint that is best on the dev part on the test part, write result.json and pictures."""
     cantonese = config.data == "hkcancor"
     bank = hkcancor.load() if cantonese else treebank.load(config.treebank, data_dir=config.data_dir)
+    if bank.left_out:
+        console.print(f"{bank.left_out:,} sentences with a word whose tag is missing are left out", style="dim")
     if config.smoke:
-        bank = Treebank(bank.name, *(part[:100] for part in bank[1:]))
+        bank = Treebank(bank.name, bank.train[:100], bank.dev[:100], bank.test[:100])
     known = vocabularies(bank.train)
     model = build(config, known)
     params = model.init(jax.random.key(config.seed))
@@ -236,8 +238,8 @@ def draw(run: Run, bank: Treebank, predicted: Sequence[np.ndarray], said: Mappin
     lines = [
         tag_pictures.Line([said.get(word, word) for word in sentence.words], [TAGS[tag] for tag in tags], sentence.tags)
         for sentence, tags in zip(bank.test, predicted)
-        if 6 <= len(tags) <= 18
     ]
+    lines = [line for line in lines if 6 <= len(line.tags) <= 18] or lines
     name = f"{bank.name} in Jyutping" if said else bank.name
     title = f"{name}: test sentences at even distances; red: wrong, with the right tag beneath"
     tag_pictures.draw(run.directory / "sentences.png", lines[:: -(-len(lines) // 14)], title)

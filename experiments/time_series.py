@@ -86,6 +86,8 @@ def standardised(data: series.SeriesSet) -> dict[str, list[Example]]:
 def train(run: Run, config: Config) -> None:
     """Train, evaluate the best checkpoint, write result.json and the pictures."""
     data = series.load(config.data, config.test)
+    if data.filled:
+        console.print(f"{data.filled:,} missing values are filled in from those before and after them", style="dim")
     parts = standardised(data)
     labels = {part: np.array([example.label for example in found]) for part, found in parts.items()}
     model = build(config, data.features, len(data.classes))

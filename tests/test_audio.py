@@ -1,6 +1,7 @@
 """Recordings: from WAV files, packed, from the archive; their split; their features; every error a user can meet."""
 
 import io
+import re
 import zipfile
 
 import numpy as np
@@ -43,6 +44,47 @@ def test_a_folder(recordings):
     np.testing.assert_array_equal(found[2].samples, (whole(tone(0.8))[:, 0] / 2**15).astype(np.float32))
 
 
+# How far a sample of each may be from what was written: half a step of its bits, more where they are fewer for loud ones.
+SUBTYPES = {"PCM_U8": 2**-7, "PCM_16": 2**-15, "PCM_24": 2**-23, "PCM_32": 2**-23, "FLOAT": 2**-24, "DOUBLE": 2**-24}
+SUBTYPES |= {"ULAW": 0.02, "ALAW": 0.02}
+
+
+@pytest.mark.parametrize("subtype", SUBTYPES)
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_any_way_to_write_a_sample(tmp_path, subtype, channels):
+    """Of several channels the mean is what is heard."""
+    wave = tone(0.5, channels=channels) * np.linspace(0.2, 1.5, channels)
+    soundfile.write(tmp_path / "3_ann_0.wav", wave, RATE, subtype=subtype)
+    [found] = audio.load(folder=tmp_path)
+    assert found.samples.dtype == np.float32
+    np.testing.assert_allclose(found.samples, wave.mean(1), rtol=0, atol=SUBTYPES[subtype])
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT", "ULAW"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, -1])
+def test_a_file_that_is_cut_short_is_named(tmp_path, subtype, kept):
+    path = tmp_path / "3_ann_0.wav"
+    soundfile.write(path, tone(0.5), RATE, subtype=subtype)
+    content = path.read_bytes()
+    whole = len(content) - content.index(b"data") - 8
+    cut = content[:kept] if kept < 0 else content[: len(content) - round(whole * (1 - kept))]
+    path.write_bytes(cut)
+    size = whole - (len(content) - len(cut))
+    with pytest.raises(ValueError, match=rf"3_ann_0\.wav is cut short: {size:,} bytes of samples; expected {whole:,}"):
+        audio.load(folder=tmp_path)
+
+
+@pytest.mark.parametrize("said", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF024])
+def test_a_file_written_to_a_pipe_says_no_length(tmp_path, said):
+    path = tmp_path / "3_ann_0.wav"
+    soundfile.write(path, whole(tone()), RATE)
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = said.to_bytes(4, "little")
+    path.write_bytes(content)
+    [found] = audio.load(folder=tmp_path)
+    np.testing.assert_array_equal(found.samples, (whole(tone())[:, 0] / 2**15).astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("rate", "channels", "subtype"), [(16_000, 1, "PCM_16"), (44_100, 2, "FLOAT"), (8_000, 2, "PCM_U8")]
 )
@@ -65,7 +107,13 @@ def test_other_rates_and_channels_sound_the_same(tmp_path, rate, channels, subty
         ("7_ann_0.wav", tone(0.0), "has 0 samples at 8000 Hz; expected at least 256"),
         ("7_ann_0.wav", tone(0.01), "has 80 samples at 8000 Hz; expected at least 256"),
         ("7_ann_0.wav", np.full(400, np.nan), "has samples that are not finite"),
-        ("7_ann_0.wav", b"RIFF or not", "7_ann_0.wav cannot be read as audio"),
+        (
+            "7_ann_0.wav",
+            b"RIFF or not",
+            r"7_ann_0\.wav cannot be read as audio \(\w.*\w\); expected a WAV file: replace",
+        ),
+        ("7_ann_0.wav", b"", r"7_ann_0\.wav begins with b''; expected a WAV file, which begins with RIFF: replace"),
+        ("7_ann_0.wav", b"ID3" + b"\0" * 99, r"7_ann_0\.wav begins with b'ID3.x00'; expected a WAV file"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, wave, message):
@@ -73,6 +121,11 @@ def test_bad_files_are_named(tmp_path, name, wave, message):
     path.write_bytes(wave) if isinstance(wave, bytes) else soundfile.write(path, wave, RATE, subtype="FLOAT")
     with pytest.raises(ValueError, match=message):
         audio.load(folder=tmp_path)
+
+
+def test_names_in_capitals(recordings):
+    (recordings / "7_ann_0.wav").rename(recordings / "7_ann_0.WAV")
+    assert [one.digit for one in audio.load(folder=recordings)] == [0, 0, 7]
 
 
 def test_no_recordings(tmp_path):
@@ -111,11 +164,42 @@ def test_packing_loses_nothing(tmp_path):
         np.testing.assert_array_equal(one.samples * 2**15, samples)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a zip", "missing"])
+SOUND = packed({"1_ann_1.wav": np.arange(300, dtype=np.int16)})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a zip",
+        {"lo": np.zeros(3)},
+        SOUND | {"lens": np.int32([299])},
+        SOUND | {"lens": np.int32([300, 0])},
+        SOUND | {"hi": SOUND["hi"][1:]},
+        SOUND | {"lo": np.array(["a"] * 300)},
+        SOUND | {"lens": np.array(["a"])},
+    ],
+)
 def test_a_damaged_packed_file(tmp_path, content):
     path = tmp_path / "some.npz"
-    path.write_bytes(content) if isinstance(content, bytes) else np.savez(path, lo=np.zeros(3))
-    with pytest.raises(ValueError, match=r"some\.npz is not a file of packed recordings"):
+    path.write_bytes(content) if isinstance(content, bytes) else np.savez(path, **content)
+    with pytest.raises(ValueError, match=r"some\.npz is not a file of packed recordings \(.*\w.*\): replace"):
+        audio.unpack(path)
+
+
+@pytest.mark.parametrize(("place", "byte"), [(6, 1), (8, 99)])
+def test_a_packed_file_that_says_it_is_encrypted_or_compressed_otherwise(tmp_path, place, byte):
+    """By one byte of each entry, at its beginning and, two further, in the list at the end."""
+    path = tmp_path / "some.npz"
+    np.savez(path, **SOUND)
+    content = bytearray(path.read_bytes())
+    for mark, further in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+        for found in re.finditer(re.escape(mark), bytes(content)):
+            content[found.start() + place + further] = byte
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"some\.npz is not a file of packed recordings \(.*(encrypted|compression).*\): replace"
+    ):
         audio.unpack(path)
 
 

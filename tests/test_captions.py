@@ -153,7 +153,7 @@ def mine(tmp_path):
 def test_images_of_ones_own(mine):
     folder, file = mine
     found = load(folder=folder, captions=file, size=(4, 6))
-    assert (found.name, found.size, found.channels, len(found.languages)) == ("mine", (4, 6), 3, 1)
+    assert (found.name, found.size, found.channels, len(found.languages)) == ("mine, captions.txt", (4, 6), 3, 1)
     assert [len(part.names) for part in found[2:]] == [16, 2, 2]
     assert {name for part in found[2:] for name in part.names} == {f"inner/{number}.png" for number in range(20)}
     for part in found[2:]:
@@ -183,7 +183,7 @@ def test_json_and_gzip(mine):
         ("inner\tA dog", r"captions\.txt:3: no image inner in .*mine"),
         ("other.png\tA dog", r"image .*mine/other\.png cannot be read \(it is none that Pillow knows\)"),
         ("inner/2.png\t", r"captions\.txt:3: the caption of inner/2\.png is empty"),
-        ("inner/1.png\tA dog", r"mine has 2 images with captions; expected at least 3"),
+        ("inner/1.png\tA dog", r"mine, captions.txt has 2 images with captions; expected at least 3"),
     ],
 )
 def test_what_is_wrong_with_images_of_ones_own(mine, line, message):

@@ -1,6 +1,5 @@
 """Texts of a user's own as other programs write them: byte order marks, ends of lines, encodings."""
 
-import numpy as np
 import pytest
 
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
@@ -83,6 +82,31 @@ def test_a_carriage_return_inside_a_line_stays_there():
     assert decoded(b"one\rtwo\nthree\r\n", "f") == "one\rtwo\nthree\n"
 
 
+INSIDE = ("\u2028", "\x85", "\x0b", "\x0c", "\x1c")
+
+
+def test_other_ends_of_lines_that_unicode_has_end_none(tmp_path):
+    """What latin-1 has for the ellipsis of cp1252 is one of them."""
+    for mark in INSIDE:
+        content = "".join(f"{n} a{mark}b\n" for n in range(20))
+        (tmp_path / "mine").write_text(content, encoding="utf-8", newline="")
+        (tmp_path / "other").write_text("one two\n" * 20)
+        found = words.load(file=tmp_path / "mine", min_count=1)
+        ends = sum(part.tolist().count(found.vocabulary.index("<eos>")) for part in found[2:])
+        assert ends == 20, mark
+        assert len(sentences.labelled(content).labels) == 20, mark
+        pairs = parallel.load(files=(tmp_path / "mine", tmp_path / "other"))
+        assert sum(len(part.sources) for part in (pairs.train, pairs.valid, pairs.test)) == 20, mark
+
+
+def test_a_utf_16_text_is_said_to_be_one():
+    for order in ("utf-16-le", "utf-16-be"):
+        content = "\ufeffnaïf\n".encode(order)
+        with pytest.raises(ValueError, match=r"f:1: .*--encoding, such as utf-16, or convert"):
+            decoded(content, "f", "utf-8")
+        assert decoded(content, "f", "utf-16") == "naïf\n"
+
+
 def test_an_encoding_that_is_none():
     with pytest.raises(
         ValueError, match="--encoding is latin1000; expected an encoding of text, such as utf-8, latin-1"
@@ -91,11 +115,3 @@ def test_an_encoding_that_is_none():
     with pytest.raises(ValueError, match="--encoding is base64; expected an encoding of text"):
         check_value("encoding", "base64", Encoding)
     assert char_lm.Config(encoding="cp1252").encoding == "cp1252"
-
-
-def test_labels_without_words_are_left_out_and_counted(tmp_path):
-    (tmp_path / "mine").write_text(LABELLED + "1\n0  \n", encoding="utf-8")
-    found = sentences.load(file=tmp_path / "mine")
-    assert found.left_out == 2
-    assert sum(len(part.labels) for part in (found.train, found.valid, found.test)) == 20
-    assert np.all([len(one) > 0 for one in found.train.sentences])

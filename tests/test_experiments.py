@@ -16,11 +16,14 @@ import pytest
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
 
 import jrnn
-from experiments.common import extras, supervised
+from experiments.common import extras, pictures, supervised
 from experiments.common.command import command
 from experiments.common.options import Count, Limit, NewFile, check_one, check_value
 from experiments.common.recurrent import CellConfig, RecurrentConfig
 from experiments.common.run import Run, RunConfig, Trained, open_finished
+from experiments.language import pictures as language_pictures
+from experiments.sentences.pictures import unfolding
+from experiments.tags import pictures as tag_pictures
 from jrnn.losses import Mean
 
 pytestmark = pytest.mark.usefixtures("as_a_user")
@@ -112,6 +115,40 @@ def test_a_stack_is_as_deep_and_as_wide_as_its_options_say():
     one = CellConfig(cell="gru", hidden=7).make_layer(5)
     assert (type(one), one.cell) == (jrnn.Recurrent, jrnn.GRU(5, 7))
     assert CellConfig(cell="gru").make_cell(5, 2) == jrnn.GRU(5, 2)
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------------
+
+
+def test_words_in_pictures_are_no_formulas(tmp_path):
+    """Of each picture that shows a user's words; `$_$` is a formula that cannot be parsed."""
+    words = ["$_$", "a$b$", "\\frac", "{"]
+    weights = np.full((4, 4), 0.25)
+    pictures.confusion(tmp_path / "1.png", [0, 1, 2, 3], [0, 1, 1, 0], words)
+    pictures.attention(tmp_path / "2.png", [(words, words, weights)])
+    language_pictures.surprise(tmp_path / "3.png", words, np.ones(4), end="$_$", title="$_$")
+    tag_pictures.draw(tmp_path / "4.png", [tag_pictures.Line(words, ["X"] * 4, ["X"] * 4)], "$_$")
+    unfolding(tmp_path / "5.png", lambda words: weights, words, [(words, "$_$")])
+    for number in range(1, 6):
+        assert (tmp_path / f"{number}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(40, 40), (41, 40), (300, 40)])
+def test_a_table_of_many_classes_has_room_for_the_most_frequent(tmp_path, monkeypatch, classes, shown):
+    drawn = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: drawn.append(figure.axes[0]))
+    truth = [label for label in range(classes) for _ in range(1 + (label % 3 == 0) * 9)]
+    guess = [*truth[:-5], *[0] * 5]
+    pictures.confusion(tmp_path / "table.png", truth, guess, list(range(classes)))
+    names = [label.get_text() for label in drawn[0].get_yticklabels()]
+    assert len(names) == shown
+    if classes > shown:
+        assert names[-1] == f"{classes - 39} others"
+        assert set(names[:-1]) >= {str(label) for label in range(0, min(classes, 39 * 3), 3)}
+    cells = {text.get_position(): int(text.get_text()) for text in drawn[0].texts}
+    assert sum(cells.values()) == len(truth)
+    right = sum(a == b for a, b in zip(truth, guess))
+    assert drawn[0].get_title() == f"{right} of {len(truth)} right"
 
 
 # --- the command line ---------------------------------------------------------------------------------------------------

@@ -67,12 +67,104 @@ def test_months_and_years_alone(write):
     assert years.times[-1] == np.datetime64("1998-01-01")
 
 
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_decimal_commas(write, between):
+    """As spreadsheets write them where people have decimal commas; a point among them would mean thousands."""
+    rows = [["Datum", "Last, MW", "Öl"], *([f"0{n}.02.2020", f"-{n},25", f"{n}"] for n in range(1, 10))]
+    series = data.load(file=write([between.join(row) for row in rows]))
+    assert series.columns == ("Last, MW", "Öl")
+    assert series.values[:, 0].tolist() == [-n - 0.25 for n in range(1, 10)]
+    assert str(series.times[3]) == "2020-02-04T00:00:00.000000"
+    assert len(series.notes) == 2
+    assert "decimal commas" in series.notes[1]
+    for cell in ("1.234", "1.234,5"):
+        rows[4][1] = cell
+        with pytest.raises(
+            ValueError, match=f"mine.csv:5: Last, MW is '{cell}'; expected a finite number with a decimal comma"
+        ):
+            data.load(file=write([between.join(row) for row in rows]))
+
+
+def test_decimal_points_between_semicolons(write):
+    series = data.load(file=write(["date;v", *(f"2020-01-0{n};{n}.5" for n in range(1, 10))]))
+    assert series.values[:, 0].tolist() == [n + 0.5 for n in range(1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "first", "step"),
+    [
+        (["28/02/2020", "29/02/2020", "01/03/2020"], "2020-02-28", "D"),
+        (["2/28/2020", "2/29/2020", "3/1/2020"], "2020-02-28", "D"),
+        (["10/02/2020 9:30", "10/02/2020 10:30", "10/02/2020 11:30"], None, None),
+        (["12/31/2020 11:30 PM", "1/1/2021 12:30 AM", "1/1/2021 1:30 AM"], "2020-12-31T23:30", "h"),
+        (["12/31/2020 9:30:00.5", "12/31/2020 9:30:01.5", "12/31/2020 9:30:02.5"], "2020-12-31T09:30:00.5", "s"),
+        (["2020/02/28 00:00", "2020/02/29 00:00", "2020/03/01 00:00"], "2020-02-28", "D"),
+        (["31.12.2020 23:00", "1.1.2021 0:00", "1.1.2021 1:00"], "2020-12-31T23:00", "h"),
+        (["01/02/2020", "01/03/2020", "01/04/2020"], None, None),
+        (["01/01/2020", "01/02/2020", "01/03/2020", "01/05/2020"], None, None),
+        (["01/02/2020", "02/02/2020", "03/02/2020"], None, None),
+        (["20200228", "20200229", "20200301"], "2020-02-28", "D"),
+    ],
+)
+def test_dates_as_people_write_them(write, cells, first, step):
+    """Where the rows do not say whether the day or the month comes first, it is an error, but never a guess."""
+    path = write(["when,v", *(f"{cell},{n}" for n, cell in enumerate(cells))])
+    if first is None:
+        with pytest.raises(
+            ValueError, match=r"mine.csv:2: when is .*, which may be day, month, year or month, day, year"
+        ):
+            data.load(file=path)
+        return
+    series = data.load(file=path)
+    assert (series.times == np.datetime64(first) + np.arange(3) * np.timedelta64(1, step)).all()
+
+
+@pytest.mark.parametrize(
+    "text", ["when,v\n13/02/2020,1\n14/02/2020,1\n16/13/2020,1\n", "when,v\n2/13/2020,1\n2/14/2020,1\nx,1\n"]
+)
+def test_the_row_that_is_no_date_is_named(write, text):
+    with pytest.raises(ValueError, match=r"mine.csv:4: when is '(16/13/2020|x)'; expected a time"):
+        data.load(file=write(text.encode()))
+
+
+def test_missing_values_are_filled_in(write):
+    cells = ["", "1", "NaN", " ", "4", "n/a", "?"]
+    series = data.load(file=write(["day,v,w", *(f"2020-01-0{n},{cell},{n}" for n, cell in enumerate(cells, 1))]))
+    assert series.values[:, 0].tolist() == [1, 1, 2, 3, 4, 4, 4]
+    assert series.values[:, 1].tolist() == list(range(1, 8))
+    assert series.notes == ("5 missing values are filled in from those before and after them",)
+    assert data.load(file=write(lines())).notes == ()
+
+
+@pytest.mark.parametrize("order", [range(9, 0, -1), [3, 1, 2, 9, 8, 4, 5, 7, 6]])
+def test_rows_in_any_order(write, order):
+    series = data.load(file=write(["day,v", *(f"2020-01-0{n},{n}" for n in order)]))
+    assert series.values[:, 0].tolist() == list(range(1, 10))
+    assert (np.diff(series.times) == np.timedelta64(1, "D")).all()
+    assert series.notes == ("rows are put in the order of their times",)
+
+
+def test_columns_without_a_name_or_with_one_name(write):
+    series = data.load(file=write([",v,v,", *(f"2020-01-0{n},1,2,3" for n in range(1, 5))]))
+    assert series.columns == ("v", "v (column 3)", "column 4")
+    trailing = data.load(file=write(["day,v,", *(f"2020-01-0{n},{n}," for n in range(1, 5)), ",,"]))
+    assert trailing.columns == ("v",)
+    assert trailing.values[:, 0].tolist() == [1, 2, 3, 4]
+
+
+def test_a_cell_may_hold_lines_and_an_encoding_be_any(write):
+    text = '\ufeff"Zeit","a\r\nb"\r\n' + "".join(f'"2020-01-0{n}","{n}"\r\n' for n in range(1, 5))
+    series = data.load(file=write(text.encode("utf-16")), encoding="utf-16")
+    assert series.columns == ("a\nb",)
+    assert len(series.values) == 4
+
+
 @pytest.mark.parametrize("step", [datetime.timedelta(milliseconds=4), datetime.timedelta(microseconds=1)])
 def test_steps_below_a_second(write, step):
     series = data.load(file=write(lines(step=step)))
     assert (np.diff(series.times) == np.timedelta64(step)).all()
     assert data.season(series) == datetime.timedelta(days=1) // step
-    with pytest.raises(ValueError, match=f"comes {2 * step} after the row before it; expected {step}: fill"):
+    with pytest.raises(ValueError, match=f"comes {2 * step} after line 6, the row before it; expected {step}: fill"):
         data.load(file=write([*lines(step=step)[:6], *lines(step=step)[7:]]))
 
 
@@ -101,22 +193,37 @@ def changed(line, cells):
     ("content", "message"),
     [
         (b"", r"mine.csv:1: the header is \[\]; expected the names of a time column"),
-        (["date;v0", "2020-01-01;1"], r"mine.csv:1: the header is \['date;v0'\].*commas"),
+        (["date v0", "2020-01-01 1"], r"mine.csv:1: the header is \['date v0'\].*commas, semicolons or tabs between"),
+        (["2020-01-01,1", "2020-01-02,2"], r"mine.csv:1: '2020-01-01' is a time and 1 a number; expected a header"),
+        (["v0,v1", "1.5,2", "2.5,3"], r"mine.csv:2: v0 is '1.5'; expected a time"),
+        (["date,v0", "2020-01-01,", "2020-01-02,NA"], r"mine.csv: v0 has no values; expected at least one"),
         (["date,v0"], "has 0 rows below its header"),
         (["date,v0", "2020-01-01,1"], "has 1 rows below its header"),
-        (b"\xff\xfe\x00", "mine.csv:1: byte 0xff is not UTF-8 .*--encoding"),
+        (b"\xff\xfe\x00", "mine.csv:1: byte 0xff is not UTF-8 .*--encoding, such as utf-16, or convert"),
         (b"PK\x03\x04 " + b"x" * 200_000, r"mine.csv:1: field larger than field limit"),
         (changed(7, "2020-02-28 05:00:00,1"), "mine.csv:7: 2 columns; expected 3, as in the header"),
         (changed(7, "2020-02-28 05:00:00,1,2,3"), "mine.csv:7: 4 columns; expected 3"),
         (changed(7, "5,1,2"), "mine.csv:7: date is '5'; expected a time such as 2016-07-01 00:00:00 in the first"),
         (changed(7, "28/02/2020 05:00,1,2"), "mine.csv:7: date is '28/02/2020 05:00'; expected a time"),
         (changed(7, "2020-02-28 05:00:00,1,high"), "mine.csv:7: v1 is 'high'; expected a finite number"),
-        (changed(7, "2020-02-28 05:00:00,1,"), "mine.csv:7: v1 is ''; expected a finite number"),
-        (changed(7, "2020-02-28 05:00:00,nan,2"), "mine.csv:7: v0 is 'nan'; expected a finite number"),
         (changed(7, "2020-02-28 05:00:00,inf,2"), "mine.csv:7: v0 is 'inf'"),
-        (changed(7, "2020-02-28 04:00:00,1,2"), "mine.csv:7: 2020-02-28 04:00:00 is not after 2020-02-28 04:00:00"),
-        (changed(7, "2019-02-28 05:00:00,1,2"), "mine.csv:7: 2019-02-28 05:00:00 is not after .*: sort the rows"),
-        ([*lines()[:6], *lines()[7:]], "mine.csv:7: 2020-02-28 06:00:00 comes 2:00:00 after .* expected 1:00:00: fill"),
+        (
+            changed(7, "2020-02-28 04:00:00,1,2"),
+            "mine.csv:7: 2020-02-28 04:00:00 is the time of line 6 too; expected each",
+        ),
+        (
+            changed(7, "2019-02-28 05:00:00,1,2"),
+            "mine.csv:2: .* comes 364 days, 19:00:00 after line 7, the row before it",
+        ),
+        (
+            changed(7, "2020-02-28T05:00:00Z,1,2"),
+            "mine.csv:7: date is '2020-02-28T05:00:00Z' and .* before that; expected an off",
+        ),
+        (changed(7, '2020-02-28 05:00:00,"1,5",2'), "mine.csv:7: v0 is '1,5'; expected a finite number, or nothing"),
+        (
+            [*lines()[:6], *lines()[7:]],
+            "mine.csv:7: 2020-02-28 06:00:00 comes 2:00:00 after line 6, .* expected 1:00:00: fill",
+        ),
     ],
 )
 def test_errors_name_the_line_and_the_remedy(write, content, message):

@@ -101,7 +101,7 @@ def test_files_that_do_not_fit(texts, tmp_path):
     two = tmp_path / "two"
     two.write_text("a\nb\n")
     fails("two has 2 sentences; expected at least 3", files=(two, two))
-    fails("No such file", files=(tmp_path / "nowhere", two))
+    fails("nowhere does not exist; expected a text, a sentence a line", files=(tmp_path / "nowhere", two))
 
 
 @pytest.mark.parametrize(

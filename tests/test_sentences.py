@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.data import sentences as corpora
-from experiments.data.sentences import FOLDS, Part, Phrase, labelled, load, parse_tree, tokenize
+from experiments.data.sentences import FOLDS, Lines, Part, Phrase, labelled, load, parse_tree, tokenize, words_as_known
 from experiments.data.vectors import read_vectors
 
 pytestmark = pytest.mark.usefixtures("isolated")
@@ -159,23 +159,56 @@ def test_a_broken_tree_in_a_file_is_found(monkeypatch, tmp_path):
 
 
 def test_lines_of_labels_and_words():
-    assert labelled("0 Bad  film .\r\n1 good \n", "f") == Part([["Bad", "film", "."], ["good"]], [0, 1])
-    assert labelled("1 no newline", "f") == Part([["no", "newline"]], [1])
+    text = "0 Bad  film .\r\nvery-good good \n__label__x\ta tab\n-1 no newline"
+    sentences = [["Bad", "film", "."], ["good"], ["a", "tab"], ["no", "newline"]]
+    assert labelled(text) == Lines(sentences, ["0", "very-good", "__label__x", "-1"], 0)
+
+
+def test_lines_without_words_are_left_out_and_counted():
+    assert labelled("1 good\n\n0\n 0 \n0 bad\n\n") == Lines([["good"], ["bad"]], ["1", "0"], 4)
+
+
+def test_a_coarse_label_is_what_stands_before_its_first_colon():
+    text = "NUM:date When : now ?\nHUM Who ?\nENTY:a:b What ?\n"
+    assert labelled(text, coarse=True).labels == ["NUM", "HUM", "ENTY"]
+    assert labelled(text).labels == ["NUM:date", "HUM", "ENTY:a:b"]
+    assert labelled(text, coarse=True).sentences == labelled(text).sentences
+
+
+def of_labels(path, labels, count=20):
+    """A file of sentences that hold their labels as their last words."""
+    path.write_text("".join(f"{labels[n % len(labels)]} word {labels[n % len(labels)]}\n" for n in range(count)))
+    return path
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("labels", "classes"),
     [
-        ("1 good\n\n0 bad\n", "f:2: the line is empty; expected a label, 0"),
-        ("1 good\n0 bad\n\n", "f:3: the line is empty"),
-        ("1 good\ngood film\n", "f:2: the line starts with 'good'; expected a label"),
-        ("2 good\n", "f:1: the line starts with '2'; expected a label, 0 \\(negative\\) or 1"),
-        ("positive good\n", "f:1: the line starts with 'positive'"),
+        ("01", ("0", "1")),
+        (("objective", "subjective"), ("objective", "subjective")),
+        (("10", "9", "2"), ("2", "9", "10")),
+        (("+1", "-1"), ("+1", "-1")),
+        ([f"L{n % 23}:x" for n in range(23)], tuple(sorted(f"L{n}:x" for n in range(23)))),
     ],
 )
-def test_a_malformed_line_names_file_and_line(text, message):
-    with pytest.raises(ValueError, match=message):
-        labelled(text, "f")
+def test_any_labels(tmp_path, labels, classes):
+    corpus = load(file=of_labels(tmp_path / "mine", labels, 230))
+    assert corpus.classes == classes
+    for part in corpus[1:4]:
+        assert [classes[label] for label in part.labels] == [words[-1] for words in part.sentences]
+    assert sum(len(part.labels) for part in corpus[1:4]) == 230
+
+
+def test_a_file_to_test_on(tmp_path, lines):
+    (tmp_path / "train").write_text(lines)
+    (tmp_path / "test").write_text("1 one\n\n2 two\n0 none\n")
+    corpus = load(file=tmp_path / "train", test=tmp_path / "test", fold=3)
+    assert corpus.classes == ("0", "1", "2")
+    assert corpus.left_out == 1
+    assert corpus.test == Part([["one"], ["two"], ["none"]], [1, 2, 0])
+    train, valid = ({int(words[1]) for words in part.sentences} for part in corpus[1:3])
+    assert valid == {3, 13, 23}
+    assert train == set(range(25)) - valid
 
 
 @pytest.mark.parametrize(
@@ -184,9 +217,15 @@ def test_a_malformed_line_names_file_and_line(text, message):
         (None, FileNotFoundError, "mine.txt does not exist; expected a text file of labelled sentences"),
         ("folder", FileNotFoundError, "mine.txt is a folder"),
         (b" \n", ValueError, "mine.txt is empty"),
+        (b"1\n0\n", ValueError, "mine.txt has no words after its labels; expected a label and a sentence"),
         (b"1 good\n0 caf\xe9 noir\n", ValueError, "mine.txt:2: byte 0xe9 is not UTF-8 .*--encoding"),
         (b"1 good\n0 bad\n", ValueError, "mine.txt has 2 sentences; expected at least 10"),
-        (b"1 good\nbad\n", ValueError, "mine.txt:2: the line starts with 'bad'"),
+        (b"1 good\n" * 20, ValueError, "mine.txt has one label, 1; expected at least two"),
+        (
+            "".join(f"word{n} and others\n" for n in range(20)).encode(),
+            ValueError,
+            r"has 20 labels, 20 of them on one line alone: word0, .*, \.\.\.; expected lines that begin with a label of few",
+        ),
     ],
 )
 def test_errors_of_a_file(tmp_path, content, error, message):
@@ -197,6 +236,17 @@ def test_errors_of_a_file(tmp_path, content, error, message):
         path.write_bytes(content)
     with pytest.raises(error, match=message):
         load(file=path)
+    with pytest.raises(error, match=r"mine\.txt"):
+        load(file=path, test=path)
+
+
+def test_files_that_do_not_fit_each_other(tmp_path, lines):
+    (tmp_path / "mine").write_text(lines)
+    other = of_labels(tmp_path / "other", ("pos", "neg"))
+    with pytest.raises(ValueError, match=r"other has none of the labels of .*mine, which are 0, 1, but neg, pos"):
+        load(file=tmp_path / "mine", test=other)
+    with pytest.raises(ValueError, match=r"test is .*other without a file to train on"):
+        load(test=other)
 
 
 def test_errors_of_options(tmp_path, lines):
@@ -238,6 +288,24 @@ def test_words_hold_no_space_and_what_is_written_in_lower_case_letters_is_kept(t
     assert all(word and not any(c.isspace() for c in word) for word in words)
     letters = [c for c in text.lower() if c.isalpha()]
     assert [c for word in words if word not in ("-lrb-", "-rrb-") for c in word if c.isalpha()] == letters
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ("it isn't a bad film . ,", "it isn't bad , zorkmid ."),
+        ("it is n't a bad film . ,", "it is n't bad , zorkmid ."),
+        ("It isn't a bad film . ,", "It isn't bad , zorkmid ."),
+        ("It isn't bad, films.", "It isn't bad, zorkmid."),
+    ],
+)
+def test_running_text_is_read_as_the_known_words_are(known, words):
+    """In lower case or not, contractions whole or apart, marks apart or not: as the corpus has them."""
+    assert words_as_known("It isn't bad, zorkmid.", known.split()) == words.split()
+
+
+def test_no_words_are_none_in_any_reading():
+    assert words_as_known(" \n", ["a"]) == []
 
 
 # --- word vectors -----------------------------------------------------------------------------------------------------

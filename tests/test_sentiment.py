@@ -1,6 +1,7 @@
 """Sentiment as its user meets it: what a run leaves behind, what it can learn, sentences of one's own, nonsense."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +65,7 @@ def finished(reviews, tmp_path_factory):
 def opened(out):
     run, config = open_finished(out, sentiment.NAME, Config)
     vocabulary = Vocabulary(tuple(run.read(sentiment.VOCABULARY)))
-    model = build(config, vocabulary)
+    model = build(config, vocabulary, 2)
     return config, vocabulary, model, model.init(jax.random.key(1))
 
 
@@ -76,8 +77,8 @@ def test_what_a_run_leaves_behind(finished):
     assert found["metrics"]["split"].startswith("test fold 0 of 10")
     assert found["metrics"]["published"] is None
     assert len(found["metrics"]["records"]) == 12
-    assert found["floors"].keys() == {"naive Bayes valid", "naive Bayes test"}
-    for picture in ("curves.png", "unfolding.png"):
+    assert found["floors"].keys() == {"naive Bayes valid", "naive Bayes test", "most frequent label"}
+    for picture in ("curves.png", "unfolding.png", "confusion.png"):
         assert (finished / picture).read_bytes().startswith(b"\x89PNG")
     best = min(record["valid"] for record in found["metrics"]["records"])
     assert found["metrics"]["accuracy"]["valid"] == pytest.approx(1 - best)
@@ -101,16 +102,17 @@ def test_smoke_on_real_data(data_dir, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("how", "bidirectional"), [("last", True), ("mean", False), ("max", True), ("attention", True)]
+    ("how", "bidirectional", "classes"),
+    [("last", True, 2), ("mean", False, 3), ("max", True, 2), ("attention", True, 7)],
 )
-def test_unfolding_is_the_classifier_on_each_beginning(how, bidirectional):
+def test_unfolding_is_the_classifier_on_each_beginning(how, bidirectional, classes):
     vocabulary = Vocabulary.build([FILLERS])
     config = Config(pooling=how, bidirectional=bidirectional, hidden=4, embedding=3)
-    model = build(config, vocabulary)
+    model = build(config, vocabulary, classes)
     params = model.init(jax.random.key(0))
     words = vocabulary.encode(FILLERS[:5])
-    alone = [jax.nn.softmax(model.apply(params, jnp.asarray(words[:end])))[1] for end in range(1, 6)]
-    np.testing.assert_allclose(make_unfold(model)(params, words), alone, rtol=1e-5)
+    alone = [jax.nn.softmax(model.apply(params, jnp.asarray(words[:end]))) for end in range(1, 6)]
+    np.testing.assert_allclose(make_unfold(model, params, vocabulary)(FILLERS[:5]), alone, rtol=1e-5)
 
 
 def test_words_are_hidden_in_training_alone(finished):
@@ -119,7 +121,7 @@ def test_words_are_hidden_in_training_alone(finished):
     (batch,) = bucketed(examples, batch=2, shapes=1)
     plain = model.loss(params, batch.data.words, batch.data.label, lengths=batch.lengths).value
     assert make_loss(model, 0.9)(params, batch, None).value == plain
-    without = build(Config(dropout=0.0, hidden=config.hidden, embedding=config.embedding), vocabulary)
+    without = build(Config(dropout=0.0, hidden=config.hidden, embedding=config.embedding), vocabulary, 2)
     key = jax.random.key(2)
     np.testing.assert_allclose(make_loss(without, 0.0)(params, batch, key).value, plain, rtol=1e-6)
     unknown = model.loss(params, jnp.ones_like(batch.data.words), batch.data.label, lengths=batch.lengths).value
@@ -132,6 +134,72 @@ def test_naive_bayes_counts_words():
     assert naive_bayes(train, sentiment.Part([["good"], ["bad"]], [0, 0])) == 0.5
 
 
+def test_the_most_frequent_label_of_training():
+    train = sentiment.Part([["a"]] * 6, [1, 1, 2, 0, 1, 2])
+    assert sentiment.most_frequent(train, sentiment.Part([["a"]] * 4, [1, 0, 1, 1])) == 0.75
+
+
+# --- any labels -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory):
+    """A file to train on and one to test on, with labels in COARSE:fine form; what is asked for is told by one word."""
+    folder = tmp_path_factory.mktemp("questions")
+    words = {"NUM:date": "When", "NUM:count": "Many", "HUM:ind": "Who", "LOC:city": "Where", "ABBR:exp": "CPR"}
+    generator = np.random.default_rng(0)
+    for name, count in (("train", 300), ("test", 40)):
+        rows = [list(words.items())[n % 5] for n in range(count)]
+        lines = [f"{label} {' '.join(generator.permutation([word, *FILLERS[:5]]))}\n" for label, word in rows]
+        (folder / name).write_text("".join(lines) + ("ENTY:other never seen\nHUM:ind\n" if name == "test" else ""))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sorted_questions(questions, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "questions"
+    options = [
+        "--hidden=8",
+        "--embedding=8",
+        "--epochs=6",
+        "--learning-rate=0.03",
+        "--dropout=0",
+        "--batch=20",
+        "--coarse",
+    ]
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        files = ["--data", str(questions / "train"), "--test", str(questions / "test")]
+        sentiment.main([*files, "--out", str(out), "--word-dropout=0", *options])
+    return out
+
+
+def test_it_learns_several_labels_and_is_tested_on_a_file(sorted_questions):
+    found = json.loads((sorted_questions / "result.json").read_text())
+    assert 0.9 < found["metrics"]["accuracy"]["test"] < 40.5 / 41  # not the label never seen
+    assert found["floors"]["most frequent label"] == pytest.approx(16 / 41)
+    assert found["metrics"]["split"].startswith("a test file of its own, validation fold 0 of 10")
+    for picture in ("curves.png", "unfolding.png", "confusion.png"):
+        assert (sorted_questions / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_score_names_the_labels(sorted_questions, capsys):
+    said = run(capsys, "score", "--run", sorted_questions, "Where the film is?").splitlines()
+    assert said[0] == "likeliest label, after each word"
+    assert [line.split()[2] for line in said[1:6]] == ["LOC"] * 5
+    assert [line.split()[-1] for line in said[1:5]] == ["Where", "the", "film", "is"]
+    names = [part.split(":")[0] for part in said[-1].split("; ")]
+    assert names[0] == "LOC"
+    assert len(set(names)) == 3
+    assert set(names) < {"NUM", "HUM", "LOC", "ABBR", "ENTY"}
+
+
+def test_what_is_left_out_or_cannot_be_right_is_said(questions, tmp_path, capsys):
+    files = ["--data", questions / "train", "--test", questions / "test", "--coarse"]
+    said = run(capsys, "--smoke", *files, "--out", tmp_path / "run")
+    assert "1 lines without words are left out" in said
+    assert "1 sentences to test on have labels never seen in training, and count as wrong: ENTY" in said
+
+
 # --- score ------------------------------------------------------------------------------------------------------------
 
 
@@ -141,12 +209,18 @@ def test_score_shows_every_word(finished, capsys):
     assert ["not a known word" in line for line in said[1:8]] == [False] * 5 + [True] * 2
     assert len(said) == 9
     end = float(said[-2].split()[0])
-    assert said[-1] == (f"positive: {end:.1f} %" if end > 50 else f"negative: {100 - end:.1f} %")
+    assert said[0] == "likely to be 1, after each word"
+    assert said[-1] == (f"1: {end:.1f} %" if end > 50 else f"0: {100 - end:.1f} %")
 
 
 def test_score_explains_what_is_wrong(finished, tmp_path, capsys):
     assert "is not a run directory" in fails(capsys, "score", "--run", "nowhere", "good")
     assert "the sentence is ' ', without a word" in fails(capsys, "score", "--run", finished, " ")
+    shutil.copytree(finished, tmp_path / "before")
+    (tmp_path / "before" / "classes.json").unlink()
+    assert "classes.json is not there; expected a run of sentiment of this version" in fails(
+        capsys, "score", "--run", tmp_path / "before", "good"
+    )
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text('{"name": "char_lm"}')
     assert "is not a run of sentiment" in fails(capsys, "score", "--run", tmp_path / "other", "good")
@@ -164,13 +238,15 @@ def test_score_explains_what_is_wrong(finished, tmp_path, capsys):
         (["--min-count=0"], "--min-count is 0; expected at least 1"),
         (["--hidden=0"], "--hidden is 0; expected at least 1"),
         (["--data=nowhere.txt"], "nowhere.txt does not exist"),
-        (["--data=bad.txt"], "bad.txt:2: the line starts with 'good'"),
+        (["--data=bad.txt"], "bad.txt has 2 sentences; expected at least 10"),
+        (["--test=nowhere.txt"], "nowhere.txt does not exist"),
+        (["--test=bad.txt"], "bad.txt has none of the labels of"),
         (["--vectors=nowhere.txt"], "file nowhere.txt does not exist; expected a text file of word vectors"),
         (["--vectors=vectors.txt"], "vectors.txt:1: a vector of 2 numbers; expected 128"),
     ],
 )
 def test_bad_options_and_files_leave_no_run_behind(reviews, tmp_path, capsys, options, message):
-    (tmp_path / "bad.txt").write_text("0 bad\ngood film\n")
+    (tmp_path / "bad.txt").write_text("neg bad\ngood film\n")
     (tmp_path / "vectors.txt").write_text("film 1 2\n")
     assert message in fails(capsys, "--data", reviews, "--out", tmp_path / "run", *options)
     assert not (tmp_path / "run").exists()
@@ -181,7 +257,7 @@ def test_training_starts_from_vectors(tmp_path):
     path.write_text("film 1 2 3\nunseen 1 1 1\n")
     vocabulary = Vocabulary.build([FILLERS])
     config = Config(hidden=4, embedding=3, vectors=path)
-    model = build(config, vocabulary)
+    model = build(config, vocabulary, 2)
     params, random = start(model, config, vocabulary), start(model, Config(), vocabulary)
     row = int(vocabulary.encode(["film"])[0])
     changed = np.any(params.layer[0].vectors != random.layer[0].vectors, -1)

@@ -4,10 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.common.processes import by_first
+
+matplotlib.rcParams["text.parse_math"] = False  # words and labels are no formulas, whatever dollars they hold
+
+CLASSES = 40  # that a table of them has room for
 
 
 @by_first
@@ -19,9 +24,18 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def confusion(path: Path, truth: Sequence[int], predicted: Sequence[int], names: Sequence[Any]) -> None:
-    """How often each class (a row) was taken for each (a column)."""
+    """How often each class (a row) was taken for each (a column); of more than `CLASSES` the most frequent, the others as one."""
     counts = np.zeros((len(names), len(names)), int)
     np.add.at(counts, (np.asarray(truth), np.asarray(predicted)), 1)
+    right = int(np.trace(counts))
+    if len(names) > CLASSES:
+        shown = np.sort(np.argsort(-counts.sum(1), kind="stable")[: CLASSES - 1])
+        group = np.full(len(names), len(shown))
+        group[shown] = np.arange(len(shown))
+        merged = np.zeros((CLASSES, CLASSES), int)
+        np.add.at(merged, (group[:, None], group[None]), counts)
+        names = [*(names[place] for place in shown), f"{len(names) - len(shown)} others"]
+        counts = merged
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     size = 2.2 + 0.42 * len(names)
     figure = Figure(figsize=(size, size), layout="constrained")
@@ -33,7 +47,6 @@ def confusion(path: Path, truth: Sequence[int], predicted: Sequence[int], names:
     ticks = range(len(names))
     axes.set_xticks(ticks, [str(name) for name in names], rotation=90 if max(len(str(n)) for n in names) > 3 else 0)
     axes.set_yticks(ticks, [str(name) for name in names])
-    right = int(np.trace(counts))
     axes.set(xlabel="predicted", ylabel="true", title=f"{right} of {counts.sum()} right")
     save(figure, path)
 

@@ -101,8 +101,11 @@ class Run:
             made.rename(self.directory)
 
     def read(self, name: str) -> Any:
-        """What a file of JSON in it holds."""
-        return json.loads((self.directory / name).read_text())
+        """What a file of JSON in it holds; ValueError where it is not there, as in a run of another version."""
+        path = self.directory / name
+        if not path.is_file():
+            raise ValueError(f"{path} is not there; expected a run of {self.name} of this version: train it again")
+        return json.loads(path.read_text())
 
     def open_checkpoints(self) -> Checkpoints:
         """Its checkpoints, of a started run."""

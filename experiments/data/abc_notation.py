@@ -69,7 +69,7 @@ def read(text: str) -> Iterator[tuple[str, Tune | ValueError]]:
     """
     found = re.split(r"^X:[ \t]*(.*)$", text, flags=re.MULTILINE)
     for number, body in zip(found[1::2], found[2::2]):
-        titles = [line[2:].strip() for line in body.splitlines() if line.startswith("T:")]
+        titles = [line[2:].strip() for line in body.split("\n") if line.startswith("T:")]
         name = f"tune X:{number.strip()}{f' ({titles[0]})' if titles else ''}"
         try:
             yield name, _tune(titles[0] if titles else "", body)
@@ -191,8 +191,8 @@ def _tune(title: str, body: str) -> Tune:
 
 def _joined(body: str) -> list[str]:
     """Lines without comments; one that ends in a backslash goes on in the next."""
-    lines = (line.partition("%")[0].strip() for line in body.splitlines())
-    return re.sub(r"\\\n", " ", "\n".join(line for line in lines if line)).replace("\\", " ").splitlines()
+    lines = (line.partition("%")[0].strip() for line in body.split("\n"))
+    return re.sub(r"\\\n", " ", "\n".join(line for line in lines if line)).replace("\\", " ").split("\n")
 
 
 def _clean(line: str) -> str:

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.data.files import File, check_file, decoded, read
+from experiments.data.files import File, check_file, decoded, lines_of, read
 
 _JOINT_SLU = "https://raw.githubusercontent.com/yvchen/JointSLU/fad79658f343e98c1737fcfe563e76069b62f064/data/"
 _SHA256 = {
@@ -75,7 +75,7 @@ def _part(folder: Path) -> list[Utterance]:
     paths = [folder / name for name in ("seq.in", "seq.out", "label")]
     for path in paths:
         check_file(path, "words in seq.in, slots in seq.out, intents in label, a line for each utterance")
-    words, slots, intents = (decoded(path.read_bytes(), path).removesuffix("\n").split("\n") for path in paths)
+    words, slots, intents = (lines_of(decoded(path.read_bytes(), path)) for path in paths)
     for path, lines in zip(paths[1:], (slots, intents)):
         if len(lines) != len(words):
             raise ValueError(
@@ -110,7 +110,7 @@ def parse(content: str, path: str) -> list[Utterance]:
     BOS and EOS are left out, with the O that BOS has; the intent stands where EOS would have its label. ValueError names
     `path`, the line, what is wrong with it and what was expected.
     """
-    return [_utterance(line, f"{path}:{number}") for number, line in enumerate(content.splitlines(), 1)]
+    return [_utterance(line, f"{path}:{number}") for number, line in enumerate(lines_of(content), 1)]
 
 
 def words_of(sentence: str) -> tuple[str, ...]:

@@ -12,22 +12,25 @@ each digit by each speaker are the official test part; 5-9 are held out of the o
     fsdd/fsdd_8khz_a.npz  fsdd/fsdd_8khz_b.npz
 
 (packed without loss, see `unpack`), else they are downloaded. Wherever they come from, what they hold is checked as one. A folder
-of one's own is not: WAV files named DIGIT_SPEAKER_NUMBER.wav.
+of one's own is not: WAV files named DIGIT_SPEAKER_NUMBER.wav, of 8, 16, 24 or 32 bits, floating point, mu-law, A-law or whatever
+else libsndfile reads, of any rate and any number of channels, of which the mean is taken.
 """
 
 import hashlib
 import io
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pooch
 
 from experiments.common.extras import need
-from experiments.data.files import folders_given
+from experiments.data.files import files_in, folders_given
 
 RATE = 8000  # samples per second
 BANDS = 40
@@ -36,7 +39,11 @@ WINDOW, HOP = 256, 80  # samples: 32 ms every 10 ms
 _URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/26eb9aaf76e81b692f806f9140c2d2777410d7a1.zip"
 _SHA256 = "c372e20bc44eb598143a5fd394ede7ef017a0778ec4a4739723c7593f28c1082"  # of what they hold, see _checked
 _PACKED = ("fsdd_8khz_a.npz", "fsdd_8khz_b.npz")
-_NAME = re.compile(r"(\d)_(.+)_(\d+)\.wav")
+_WAV = (b"RIFF", b"RIFX", b"RF64", b"riff")  # the last is Sony's for long ones
+_UNKNOWN = 0x7F000000  # a chunk as long or longer is one whose writer, on a pipe, could not know its length
+# The last two where a flag says that it is encrypted, or compressed in a way that there is not.
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_NAME = re.compile(r"([0-9])_(.+)_([0-9]+)\.wav", re.IGNORECASE)
 
 
 class Recording(NamedTuple):
@@ -124,37 +131,72 @@ def unpack(path: Path) -> list[Recording]:
     Together they are the difference to the sample before (0 before the first), with the sign in the lowest bit.
     """
     try:
-        with np.load(path) as file:
+        with np.load(io.BytesIO(path.read_bytes())) as file:  # by its path, a damaged one stays open
             names, lengths, low, high = (file[key] for key in ("names", "lens", "lo", "hi"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a file of packed recordings ({error}): replace or remove it") from error
-    coded = low.astype(np.int32) | high.astype(np.int32) << 8
-    steps = ((coded >> 1) ^ -(coded & 1)).astype(np.int16)
-    rows = np.split(steps, np.cumsum(lengths)[:-1])
-    return [_recording(str(name), np.cumsum(row, dtype=np.int16), path) for name, row in zip(names, rows, strict=True)]
+        coded = low.astype(np.int32) | high.astype(np.int32) << 8
+        steps = ((coded >> 1) ^ -(coded & 1)).astype(np.int16)
+        rows = np.split(steps, np.cumsum(lengths))
+        if len(rows) != len(names) + 1 or len(rows[-1]) or lengths.sum() != len(steps):
+            raise ValueError(
+                f"{len(names)} names, {len(lengths)} lengths of {lengths.sum()} samples, {len(steps)} samples"
+            )
+    except (OSError, ValueError, TypeError, KeyError, *_BAD_ZIP) as error:
+        raise ValueError(
+            f"{path} is not a file of packed recordings ({_reason(error)}): replace or remove it"
+        ) from error
+    return [_recording(str(name), np.cumsum(row, dtype=np.int16), path) for name, row in zip(names, rows)]
 
 
 def _read_folder(folder: Path) -> list[Recording]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; expected one of WAV files named DIGIT_SPEAKER_NUMBER.wav")
-    paths = sorted(folder.glob("*.wav"))
+    paths = files_in(folder, ".wav")
     if not paths:
         raise FileNotFoundError(f"{folder} holds no .wav file; expected WAV files named DIGIT_SPEAKER_NUMBER.wav")
-    return [_recording(path.name, _read_wav(path, path), path) for path in paths]
+    return [_recording(path.name, _read_wav(path.read_bytes(), path), path) for path in paths]
 
 
-def _read_wav(file: Path | BinaryIO, where: Path) -> np.ndarray:
+def _read_wav(content: bytes, where: Path) -> np.ndarray:
     """float32 [samples] at RATE."""
     soundfile = need("soundfile", "speech")
+    if content[:4] not in _WAV:
+        raise ValueError(
+            f"{where} begins with {content[:4]!r}; expected a WAV file, which begins with RIFF: replace or remove it"
+        )
     try:
-        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        raise ValueError(f"{where} cannot be read as audio ({error}): replace or remove it") from error
+        reason = getattr(error, "error_string", None) or _reason(error)
+        raise ValueError(
+            f"{where} cannot be read as audio ({reason.strip().rstrip('.')}); expected a WAV file: replace or remove it"
+        ) from error
+    said, found = _lengths(content)
+    if found < said < _UNKNOWN:
+        raise ValueError(
+            f"{where} is cut short: {found:,} bytes of samples; expected {said:,}, as its header says: replace or remove it"
+        )
     mono = samples.mean(1)
     if rate == RATE or not len(mono):
         return mono
     librosa = need("librosa", "speech")
     return librosa.resample(mono, orig_sr=rate, target_sr=RATE)
+
+
+def _lengths(content: bytes) -> tuple[int, int]:
+    """How many bytes of samples a WAV file says it has, and has; libsndfile reads what there is. Of another format 0 and 0."""
+    order = {b"RIFF": "<", b"RIFX": ">"}.get(content[:4])
+    place = 12
+    while order and place + 8 <= len(content):
+        name, said = struct.unpack_from(f"{order}4sI", content, place)
+        if name == b"data":
+            return said, len(content) - place - 8
+        place += 8 + said + said % 2
+    return 0, 0
+
+
+def _reason(error: Exception) -> str:
+    """What it says, or, where that is nothing, what it is."""
+    return str(error) or type(error).__name__
 
 
 def _recording(name: str, samples: np.ndarray, where: Path) -> Recording:
@@ -190,11 +232,11 @@ def _download(looked_in: list[str]) -> list[Recording]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = sorted(name for name in archive.namelist() if re.search(r"/recordings/[^/]+\.wav$", name))
-            found = [
-                _recording(Path(name).name, _read_wav(io.BytesIO(archive.read(name)), path), path) for name in names
-            ]
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not a whole zip file ({error}): remove it to have it downloaded") from error
+            found = [_recording(Path(name).name, _read_wav(archive.read(name), path), path) for name in names]
+    except _BAD_ZIP as error:
+        raise ValueError(
+            f"{path} is not a whole zip file ({_reason(error)}): remove it to have it downloaded"
+        ) from error
     return _checked(found, path)
 
 

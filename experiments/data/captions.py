@@ -226,7 +226,9 @@ def _own(folder: Path, captions: Path, encoding: str, size: tuple[int, int], cha
             raise ValueError(
                 f"{where}: no image {image} in {folder}; expected a file there: add it, or remove the line"
             )
-    return _parts(folder.name, lines, lambda name: read_image(folder / name, size, channels), seed)
+    return _parts(
+        f"{folder.name}, {captions.name}", lines, lambda name: read_image(folder / name, size, channels), seed
+    )
 
 
 def _flickr(data_dir: Path | None) -> Captioned:

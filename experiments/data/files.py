@@ -53,6 +53,11 @@ def check_file(path: Path, expected: str) -> None:
         raise FileNotFoundError(f"file {path} {found}; expected {expected}: pass the path of one")
 
 
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """Those of a folder of the user's own whose names end in `suffix`, such as ".wav", in capitals or not, by their names."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() == suffix)
+
+
 def folder_given(data_dir: Path | None) -> bool:
     """Whether the user has named a folder of data, by --data-dir or by the environment variable JRNN_DATA."""
     return bool(data_dir or os.environ.get("JRNN_DATA"))
@@ -76,7 +81,8 @@ def decoded(content: bytes, path: Path | str, encoding: str | None = None) -> st
         return plain(content.decode(kind))
     except UnicodeDecodeError as error:
         line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
-        remedy = "name the text's own encoding by --encoding, such as latin-1, or " if encoding else ""
+        likely = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
+        remedy = f"name the text's own encoding by --encoding, such as {likely}, or " if encoding else ""
         raise ValueError(
             f"{path}:{line}: byte {byte:#04x} is not {kind.upper()} ({error.reason}); {remedy}convert the file"
         ) from error
@@ -89,6 +95,15 @@ def plain(text: str) -> str:
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     return text if "\n" in text else text.replace("\r", "\n")
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text that `decoded` gave.
+
+    They end in a newline alone: other ends that Unicode has, such as U+2028 or what latin-1 has for cp1252's ellipsis, stand in the
+    middle of sentences, and would shift all after them.
+    """
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _download(file: File, folders: dict[str, Path]) -> Path:

@@ -14,23 +14,18 @@ they are filled linearly, as is customary.
 CC BY-ND 4.0), cut into 12, 4 and 4 months of 30 days as everyone does; the rows after them are left out. It is read from
 `ett/ETTh1.csv` in `data_dir`, else in the folder that the environment variable JRNN_DATA names, else downloaded.
 
-Any csv file with a header, a first column of times (ISO 8601, from years alone to microseconds) at equal steps and numbers in all
-others will do as well; its rows, as those of `co2`, are cut into 60, 20 and 20 %, the same proportions.
+Any csv file with a header, a first column of times at equal steps and numbers in all others will do as well (see `time_table`); its
+rows, as those of `co2`, are cut into 60, 20 and 20 %, the same proportions.
 """
 
-import csv
-import datetime
-import io
-import math
-import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from experiments.common.extras import need
-from experiments.data.files import File, check_file, decoded, read
+from experiments.data.files import File, check_file, read
+from experiments.data.time_table import read_table
 
 Data = Literal["co2", "etth1"]
 
@@ -42,7 +37,6 @@ ETTH1 = File(
 PARTS = ("train", "valid", "test")
 _MONTH = 30 * 24  # rows of ETTh1
 _DAY = 24 * 3600.0  # seconds
-_YEAR_OR_MONTH = re.compile(r"[0-9]{4}(-[0-9]{2})?")
 _SHARES = (0.6, 0.8)  # of the rows of all but ETTh1: where the validation and the test part begin
 
 
@@ -54,6 +48,7 @@ class Series(NamedTuple):
     times: np.ndarray  # datetime64[us] [rows]: UTC where the file gives an offset, else as it has them
     values: np.ndarray  # float64 [rows, variables]
     ends: dict[str, int]  # where the parts "train", "valid" and "test" end; each begins where the one before it ends
+    notes: tuple[str, ...] = ()  # what was done to the file, for the user
 
 
 class Windows(NamedTuple):
@@ -86,8 +81,10 @@ def load(
         return _co2()
     if data != "etth1":
         raise ValueError(f"data is {data!r}; expected one of {', '.join(get_args(Data))}, or pass file=")
-    names, times, values = _parse(read(ETTH1, data_dir), ETTH1.name)
-    return Series("ETTh1", names, times, values, dict(zip(PARTS, (12 * _MONTH, 16 * _MONTH, 20 * _MONTH))))
+    table = read_table(read(ETTH1, data_dir), ETTH1.name)
+    return Series(
+        "ETTh1", table.columns, table.times, table.values, dict(zip(PARTS, (12 * _MONTH, 16 * _MONTH, 20 * _MONTH)))
+    )
 
 
 def scale(series: Series) -> Scale:
@@ -155,76 +152,5 @@ def _cut(rows: int) -> dict[str, int]:
 
 def _read_csv(path: Path, encoding: str) -> Series:
     check_file(path, "a csv file")
-    names, times, values = _parse(path.read_bytes(), str(path), encoding)
-    return Series(path.stem, names, times, values, _cut(len(values)))
-
-
-def _parse(content: bytes, path: str, encoding: str = "utf-8") -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Names of the variables, times [rows] and values [rows, variables]."""
-    reader = csv.reader(io.StringIO(decoded(content, path, encoding), newline=""))
-    rows = _rows(reader, path)
-    header = next(rows, [])
-    if len(header) < 2:
-        raise ValueError(
-            f"{path}:1: the header is {header}; expected the names of a time column and of at least one column of numbers, "
-            "with commas between them: write one above the rows"
-        )
-    lines_of_rows, times, values = [], [], []
-    for row in rows:
-        where = f"{path}:{reader.line_num}"
-        if len(row) != len(header):
-            raise ValueError(f"{where}: {len(row)} columns; expected {len(header)}, as in the header: complete the row")
-        lines_of_rows.append(reader.line_num)
-        times.append(_time(row[0], where, header[0]))
-        values.append([_number(cell, where, name) for cell, name in zip(row[1:], header[1:])])
-    if len(values) < 2:
-        raise ValueError(f"{path} has {len(values)} rows below its header; expected a time series: use another file")
-    instants = np.asarray(times, "datetime64[us]")
-    _check_steps(instants, lines_of_rows, path)
-    return tuple(header[1:]), instants, np.asarray(values)
-
-
-def _rows(reader: Any, path: str) -> Iterator[list[str]]:
-    """Those that are not empty."""
-    try:
-        yield from filter(None, reader)
-    except csv.Error as error:
-        raise ValueError(f"{path}:{reader.line_num}: {error}; expected a csv file: use another") from error
-
-
-def _time(cell: str, where: str, column: str) -> datetime.datetime:
-    text = cell.strip()
-    if _YEAR_OR_MONTH.fullmatch(text):
-        text += "-01" if "-" in text else "-01-01"
-    try:
-        time = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(
-            f"{where}: {column} is {cell!r}; expected a time such as 2016-07-01 00:00:00 in the first column: write it so"
-        ) from None
-    return time if time.tzinfo is None else time.astimezone(datetime.UTC).replace(tzinfo=None)
-
-
-def _number(cell: str, where: str, column: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(
-            f"{where}: {column} is {cell!r}; expected a finite number in every column but the first: fill it in, or leave the "
-            "column out"
-        )
-    return value
-
-
-def _check_steps(times: np.ndarray, lines: list[int], path: str) -> None:
-    """Rows in order, and none missing: a step may differ from the usual one by half of it, as months do."""
-    steps = np.diff(times)
-    usual = np.median(steps.astype(np.int64)).astype("timedelta64[us]")
-    for index in np.flatnonzero((steps <= np.timedelta64(0)) | (steps > 1.5 * usual))[:1]:
-        before, after = times[index].item(), times[index + 1].item()
-        wrong = f"is not after {before}, the row before it: sort the rows by time, each once"
-        if after > before:
-            wrong = f"comes {steps[index].item()} after the row before it; expected {usual.item()}: fill in the rows between"
-        raise ValueError(f"{path}:{lines[index + 1]}: {after} {wrong}")
+    table = read_table(path.read_bytes(), str(path), encoding)
+    return Series(path.stem, table.columns, table.times, table.values, _cut(len(table.values)), table.notes)

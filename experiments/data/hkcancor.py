@@ -39,7 +39,7 @@ def load() -> Treebank:
     for place, name in enumerate(sorted(recordings)):
         part = {3: "test", 6: "dev"}.get(place % 10, "train")
         parts[part] += [sentence for sentence in recordings[name] if sentence.words]
-    return Treebank("HKCanCor", **parts)
+    return Treebank("HKCanCor", parts["train"], parts["dev"], parts["test"])
 
 
 def recording(path: str) -> str:

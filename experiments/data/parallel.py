@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from experiments.common.extras import need
-from experiments.data.files import File, decoded, read, unpacked
+from experiments.data.files import File, check_file, decoded, lines_of, read, unpacked
 
 Data = Literal["numbers", "multi30k"]
 _URL = "https://raw.githubusercontent.com/multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/raw/"
@@ -162,7 +162,7 @@ def _numbers(languages: tuple[str, str], seed: int) -> dict[str, tuple[list[str]
 def _multi30k(part: str, language: str, data_dir: Path | None) -> list[str]:
     name = f"{PARTS[part]}.{language}"
     file = File(f"multi30k/{name}", f"{_URL}{name}.gz", _SHA256[name])
-    return [line.strip() for line in _cut(read(file, data_dir).decode("utf-8"))]
+    return [line.strip() for line in lines_of(read(file, data_dir).decode("utf-8"))]
 
 
 def _aligned(source: Path, target: Path, encoding: str) -> tuple[list[str], list[str]]:
@@ -181,10 +181,6 @@ def _aligned(source: Path, target: Path, encoding: str) -> tuple[list[str], list
 
 
 def _lines(path: Path, encoding: str) -> list[str]:
+    check_file(path, "a text, a sentence a line")
     content = unpacked(path) if path.suffix == ".gz" else path.read_bytes()
-    return [line.strip() for line in _cut(decoded(content, path, encoding))]
-
-
-def _cut(text: str) -> list[str]:
-    """Lines end in a newline alone: others that Unicode has may stand in a sentence, and would shift all pairs after it."""
-    return text.removesuffix("\n").split("\n")
+    return [line.strip() for line in lines_of(decoded(content, path, encoding))]

@@ -1,4 +1,4 @@
-"""Sentences about films, labelled as negative or positive.
+"""Labelled sentences: about films, negative or positive, and any of one's own.
 
 | corpus | training | validation | test  | positive in test | source                                                     |
 |--------|----------|------------|-------|------------------|------------------------------------------------------------|
@@ -21,13 +21,18 @@ names, else from the download cache, where they are fetched to on first use. Eit
 
 and any of these files may be gzipped (`.gz` added to its name). The sentences are free for research; neither corpus comes
 with a licence to pass it on.
+
+A file of one's own has a label and a sentence on each line, as TREC, SUBJ, CR and MPQA come (github.com/harvardnlp/sent-conv-torch,
+`data`).
 """
 
+import collections
 import re
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from experiments.data.files import File, check_file, decoded, read
+from experiments.data.files import File, check_file, decoded, lines_of, read
 
 Corpus = Literal["mr", "sst2"]
 
@@ -65,7 +70,7 @@ class Part(NamedTuple):
     """Examples, one an entry."""
 
     sentences: list[list[str]]  # the words of each
-    labels: list[int]  # places in LABELS
+    labels: list[int]  # places in the classes of the corpus
 
 
 class Sentences(NamedTuple):
@@ -75,7 +80,16 @@ class Sentences(NamedTuple):
     train: Part
     valid: Part
     test: Part
-    left_out: int = 0  # lines of a label without words
+    classes: tuple[str, ...] = LABELS  # the labels there are; those of a file as they stand there
+    left_out: int = 0  # lines without words
+
+
+class Lines(NamedTuple):
+    """What a file of labelled sentences holds."""
+
+    sentences: list[list[str]]  # the words of each
+    labels: list[str]
+    left_out: int  # lines without words
 
 
 class Phrase(NamedTuple):
@@ -89,6 +103,8 @@ def load(
     corpus: Corpus = "mr",
     *,
     file: Path | None = None,
+    test: Path | None = None,
+    coarse: bool = False,
     encoding: str = "utf-8",
     fold: int = 0,
     phrases: bool = True,
@@ -96,20 +112,25 @@ def load(
 ) -> Sentences:
     """One of the corpora above, or, with `file`, sentences of one's own (`corpus` is then ignored).
 
-    `file`, in `encoding`, has a sentence a line: its label, 0 (negative) or 1 (positive), a space, its words with spaces between
-    them; one without words is left out. It is split as `mr` is, by `fold`. `phrases` concerns `sst2` alone: without it the
-    training part has whole sentences only. ValueError and FileNotFoundError say which file and line, what was found there, what
-    was expected and what to do.
+    Args:
+      file: A sentence a line, in `encoding`: its label, any word, then the words of the sentence, with spaces between all. A line
+        without words is left out. It is split as `mr` is, by `fold`.
+      test: A second such file, to test on; the tenth `fold` of `file` is then held out for validation, and nothing else.
+      coarse: Whether a label is what stands before its first colon, so that TREC's 50 classes, such as `NUM:date`, become six.
+      phrases: Of `sst2` alone: without them the training part has whole sentences only.
+
+    ValueError and FileNotFoundError say which file and line, what was found there, what was expected and what to do.
     """
     if file is not None:
-        text = _read_file(Path(file), encoding)
-        found = labelled(text, Path(file))
-        left_out = text.removesuffix("\n").count("\n") + 1 - len(found.labels)
-        return _folds(Path(file).name, found, fold)._replace(left_out=left_out)
+        paths = [Path(path) for path in (file, test) if path is not None]
+        return _of_files(paths, [labelled(_read_file(path, encoding), coarse=coarse) for path in paths], fold)
+    if test is not None:
+        raise ValueError(f"test is {test} without a file to train on; expected both: pass that as data")
     match corpus:
         case "mr":
             name = "sentence_classification/rt-polarity.all"
-            return _folds(corpus, labelled(read(_FILES[name], data_dir).decode("latin-1"), name), fold)
+            lines = labelled(read(_FILES[name], data_dir).decode("latin-1"))
+            return _folds(corpus, Part(lines.sentences, [int(label) for label in lines.labels]), fold)
         case "sst2":
             parts = {part: _trees(f"sst/trees.{part}.txt", data_dir) for part in ("train", "dev", "test")}
             roots = {part: _two_classes([tree[-1] for tree in trees]) for part, trees in parts.items()}
@@ -120,22 +141,12 @@ def load(
     )
 
 
-def labelled(text: str, path: Path | str) -> Part:
-    """Lines of a label, a space and words; a label without words is left out. `path` is for the errors."""
-    sentences: list[list[str]] = []
-    labels: list[int] = []
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
-        label, *words = line.split() or [""]
-        if label not in ("0", "1"):
-            found = f"starts with {label!r}" if label else "is empty"
-            raise ValueError(
-                f"{path}:{number}: the line {found}; expected a label, 0 (negative) or 1 (positive), then a space and the "
-                f"sentence: correct or remove it"
-            )
-        if words:
-            sentences.append(words)
-            labels.append(int(label))
-    return Part(sentences, labels)
+def labelled(text: str, *, coarse: bool = False) -> Lines:
+    """Lines of a label, a space and words; those without words are left out. `coarse` is as for `load`."""
+    lines = [line.split() for line in lines_of(text)]
+    kept = [line for line in lines if len(line) > 1]
+    labels = [label.partition(":")[0] if coarse else label for label, *_ in kept]
+    return Lines([words for _, *words in kept], labels, len(lines) - len(kept))
 
 
 def parse_tree(line: str, where: str) -> list[Phrase]:
@@ -172,9 +183,11 @@ def parse_tree(line: str, where: str) -> list[Phrase]:
     return closed
 
 
-def tokenize(text: str, *, treebank: bool) -> list[str]:
-    """Words of running text: lower case, punctuation apart; as `sst2` has them with `treebank`, else as `mr` has them."""
-    text = text.lower().replace("’", "'")
+def tokenize(text: str, *, treebank: bool, lower: bool = True) -> list[str]:
+    """Words of running text, punctuation apart, in lower case or as they are written: as `sst2` has them with `treebank`, else as
+    `mr` has them.
+    """
+    text = (text.lower() if lower else text).replace("’", "'")
     if not treebank:
         return _WORD.findall(text.replace("...", ". . ."))
     for pattern, replacement in _TREEBANK:
@@ -182,23 +195,71 @@ def tokenize(text: str, *, treebank: bool) -> list[str]:
     return _WORD.findall(text)
 
 
+def words_as_known(text: str, known: Container[str]) -> list[str]:
+    """Words of running text as a corpus has them whose words are `known`, by which reading of it has the fewest unknown.
+
+    The readings, the first where several are as good: between spaces, then as `tokenize` has it, in each way, with capitals first.
+    """
+    ways = [(treebank, lower) for lower in (False, True) for treebank in (False, True)]
+    readings = [text.split(), *(tokenize(text, treebank=treebank, lower=lower) for treebank, lower in ways)]
+    return min(readings, key=lambda words: sum(word not in known for word in words) / max(len(words), 1))
+
+
+def _of_files(paths: Sequence[Path], files: Sequence[Lines], fold: int) -> Sentences:
+    """The sentences of one file, or of one to train on and one to test on."""
+    for path, lines in zip(paths, files):
+        _check_labels(path, lines)
+    found = {label for lines in files for label in lines.labels}
+    classes = sorted(found, key=int) if all(label.isdecimal() for label in found) else sorted(found)
+    if len(classes) < 2:
+        raise ValueError(f"{paths[0]} has one label, {classes[0]}; expected at least two to tell apart: add the others")
+    if not found.intersection(files[0].labels, files[-1].labels):
+        raise ValueError(
+            f"{paths[-1]} has none of the labels of {paths[0]}, which are {_listed(sorted(set(files[0].labels)))}, but "
+            f"{_listed(sorted(set(files[-1].labels)))}; expected the same labels: pass a file that has them"
+        )
+    places = {label: place for place, label in enumerate(classes)}
+    parts = [Part(lines.sentences, [places[label] for label in lines.labels]) for lines in files]
+    whole = _folds(paths[0].name, parts[0], fold)
+    if len(parts) > 1:
+        whole = whole._replace(train=_take(parts[0], fold, without=True), valid=whole.test, test=parts[1])
+    return whole._replace(classes=tuple(classes), left_out=sum(lines.left_out for lines in files))
+
+
+def _check_labels(path: Path, lines: Lines) -> None:
+    """ValueError where there are no sentences, or no labels before them."""
+    if not lines.labels:
+        raise ValueError(f"{path} has no words after its labels; expected a label and a sentence on each line")
+    counts = collections.Counter(lines.labels)
+    once = [label for label, count in counts.items() if count == 1]
+    if len(once) > max(len(counts) / 2, 10):
+        raise ValueError(
+            f"{path} has {len(counts):,} labels, {len(once):,} of them on one line alone: {_listed(once)}; expected lines that "
+            "begin with a label of few, then a space and the sentence: write the labels in front"
+        )
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:6]) + (", ..." if len(labels) > 6 else "")
+
+
 def _folds(name: str, part: Part, fold: int) -> Sentences:
     if not 0 <= fold < FOLDS:
         raise ValueError(f"fold is {fold}; expected 0 to {FOLDS - 1}, the tenth of the sentences to test on")
     if len(part.labels) < FOLDS:
         raise ValueError(f"{name} has {len(part.labels)} sentences; expected at least {FOLDS}, one a fold: add some")
-
-    def take(*folds: int) -> Part:
-        chosen = [i for i in range(len(part.labels)) if i % FOLDS in folds]
-        return Part([part.sentences[i] for i in chosen], [part.labels[i] for i in chosen])
-
     held_out = (fold + 1) % FOLDS
-    rest = [other for other in range(FOLDS) if other not in (fold, held_out)]
-    return Sentences(name, take(*rest), take(held_out), take(fold))
+    return Sentences(name, _take(part, fold, held_out, without=True), _take(part, held_out), _take(part, fold))
+
+
+def _take(part: Part, *folds: int, without: bool = False) -> Part:
+    """The sentences of these folds, or all others."""
+    chosen = [i for i in range(len(part.labels)) if (i % FOLDS in folds) != without]
+    return Part([part.sentences[i] for i in chosen], [part.labels[i] for i in chosen])
 
 
 def _trees(name: str, data_dir: Path | None) -> list[list[Phrase]]:
-    lines = read(_FILES[name], data_dir).decode("utf-8").splitlines()
+    lines = lines_of(read(_FILES[name], data_dir).decode("utf-8"))
     return [parse_tree(line, f"{name}:{number}") for number, line in enumerate(lines, 1)]
 
 

@@ -3,7 +3,7 @@
 `JapaneseVowels` (Kudo, Toyama & Shimbo 1999; UCI), which comes with aeon and needs no download: nine men say two vowels, twelve
 coefficients of a linear prediction of each frame, 7 to 29 frames; who speaks? 270 series to train on, 30 from each, and 370 to
 test on, in which the largest class, speaker 3, makes up 23.8 %. Any other pair of .ts files (the format of
-timeseriesclassification.com) is read by `data` and `test`.
+timeseriesclassification.com, see `ts_format`) is read by `data` and `test`.
 
 Neither has a validation part: one series in `HELD_OUT` of the training part is held out, stratified by class, always the same.
 """
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.common.extras import need
-from experiments.data.files import check_file
+from experiments.data.ts_format import Labelled, read_ts
 
 HELD_OUT = 6
 
@@ -26,14 +26,6 @@ class Part(NamedTuple):
     labels: np.ndarray  # int32 [count]: places in `classes`
 
 
-class Labelled(NamedTuple):
-    """What a file holds."""
-
-    source: str  # its name, for the errors
-    series: list[np.ndarray]  # float32 [time, features] each
-    labels: np.ndarray  # strings [count]
-
-
 class SeriesSet(NamedTuple):
     """A data set and its parts."""
 
@@ -42,6 +34,7 @@ class SeriesSet(NamedTuple):
     train: Part
     valid: Part
     test: Part
+    filled: int = 0  # missing values that were filled in
 
     @property
     def features(self) -> int:
@@ -67,31 +60,6 @@ def load(data: Path | None = None, test: Path | None = None) -> SeriesSet:
         return Labelled(f"aeon's {split}", _time_first(found), labels)
 
     return _together("JapaneseVowels", part("train"), part("test"))
-
-
-def read_ts(path: Path) -> Labelled:
-    """The series of a .ts file and their labels."""
-    path = Path(path)
-    if path.suffix != ".ts":
-        raise ValueError(f"{path} does not end in .ts; expected a .ts file, as timeseriesclassification.com has them")
-    check_file(path, "a .ts file")
-    load_from_ts_file = need("aeon.datasets", "series").load_from_ts_file
-    try:
-        found, labels, header = load_from_ts_file(str(path), return_meta_data=True)
-    except (OSError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"{path} is not a .ts file that can be read ({error}); expected a header that ends in @data, then a series a line"
-        ) from error
-    if not len(found):
-        raise ValueError(f"{path} holds no series; expected a header that ends in @data, then a series a line")
-    if not header["classlabel"] or len(labels) != len(found):
-        raise ValueError(f"{path} has no classes; expected a line '@classLabel true' and the classes in its header")
-    for number, one in enumerate(found, 1):
-        if not np.isfinite(one).all():
-            raise ValueError(
-                f"{path}: series {number} has missing or infinite values; expected numbers: fill them in or leave it out"
-            )
-    return Labelled(str(path), _time_first(found), np.char.strip(labels))
 
 
 def _time_first(found: Any) -> list[np.ndarray]:
@@ -123,7 +91,8 @@ def _together(name: str, train: Labelled, test: Labelled) -> SeriesSet:
         return Part(series, labels[chosen].astype(np.int32))
 
     last = Part(test.series, np.searchsorted(classes, test.labels).astype(np.int32))
-    return SeriesSet(name, tuple(map(str, classes)), part(~held_out), part(held_out), last)
+    filled = train.filled + test.filled
+    return SeriesSet(name, tuple(map(str, classes)), part(~held_out), part(held_out), last, filled)
 
 
 def _held_out(labels: np.ndarray) -> np.ndarray:

@@ -64,8 +64,8 @@ def load(
 
     All but `ptb` are cut in two: the first 90 % of the characters to train on, the rest held out (nanoGPT's split). The
     lines of `ptb` are stripped of the space on either side and each ends in a newline, as in character-level results.
-    `file` is taken as it is: its newlines are not translated. ValueError and FileNotFoundError say which path was read,
-    what was found there, what was expected and what to do.
+    `file` is taken as it is, but for a byte order mark and the line ends of other systems. ValueError and FileNotFoundError
+    say which path was read, what was found there, what was expected and what to do.
     """
     if file is not None:
         return _split(Path(file).name, _read_file(Path(file), encoding))

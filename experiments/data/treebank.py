@@ -11,8 +11,9 @@ from the download cache, where it is fetched to on first use. Either folder is l
     ud_english_ewt/en_ewt-ud-train.conllu  ud_english_ewt/en_ewt-ud-dev.conllu  ud_english_ewt/en_ewt-ud-test.conllu
 
 and any of these files may be gzipped (`.gz` added to its name). Any other treebank of https://universaldependencies.org is
-read from its own folder. Words are the tokens with an integer id: of `1-2 cannot`, `1 can`, `2 not` the last two, and no
-empty nodes (`8.1`), as the official evaluation counts.
+read from its own folder; of one without a dev part every tenth sentence of the training part is held out. Words are the tokens with
+an integer id: of `1-2 cannot`, `1 can`, `2 not` the last two, and no empty nodes (`8.1`), as the official evaluation counts.
+Sentences with a word whose tag is missing (`_`) are left out.
 """
 
 from collections import Counter, defaultdict
@@ -43,6 +44,8 @@ _FILES = {
     part: File(f"ud_english_ewt/en_ewt-ud-{part}.conllu", f"{_EWT}en_ewt-ud-{part}.conllu", sha256)
     for part, sha256 in _SHA256.items()
 }
+HELD_OUT = 10  # one in so many, of a treebank without a dev part
+UNTAGGED = "_"
 _USED = DEFAULT_FIELDS[:4]  # id, form, lemma, upos
 
 
@@ -60,6 +63,7 @@ class Treebank(NamedTuple):
     train: list[Sentence]
     dev: list[Sentence]
     test: list[Sentence]
+    left_out: int = 0  # sentences with a word whose tag is missing
 
 
 def load(folder: Path | None = None, *, data_dir: Path | None = None) -> Treebank:
@@ -69,18 +73,42 @@ def load(folder: Path | None = None, *, data_dir: Path | None = None) -> Treeban
     """
     if folder is None:
         files = [_FILES[part] for part in PARTS]
-        return Treebank("UD English EWT", *(parse(read(file, data_dir), file.name) for file in files))
-    paths = [_find(Path(folder).expanduser(), part) for part in PARTS]
-    return Treebank(paths[0].name.split("-ud-")[0], *(parse(path.read_bytes(), str(path)) for path in paths))
+        return _tagged("UD English EWT", {file.name: parse(read(file, data_dir), file.name) for file in files})
+    paths = [path for part in PARTS if (path := _find(Path(folder).expanduser(), part))]
+    return _tagged(paths[0].name.split("-ud-")[0], {str(path): parse(path.read_bytes(), str(path)) for path in paths})
 
 
 def parse(content: bytes, name: str) -> list[Sentence]:
     """The sentences of a CoNLL-U file; errors call it `name`."""
-    text = decoded(content, name)
-    sentences = list(_sentences(text.removesuffix("\n").split("\n"), name)) if text.strip() else []
+    sentences = list(_sentences(decoded(content, name).split("\n"), name))
     if not sentences:
         raise ValueError(f"{name} is empty; expected sentences in CoNLL-U: pass a treebank with some in it")
     return sentences
+
+
+def _tagged(name: str, files: dict[str, list[Sentence]]) -> Treebank:
+    """The parts of a treebank from its files, without the sentences that miss a tag."""
+    parts = [[one for one in sentences if UNTAGGED not in one.tags] for sentences in files.values()]
+    for file, part in zip(files, parts):
+        if not part:
+            raise ValueError(
+                f"{file} has no sentence whose words all have a tag in the fourth column; expected universal tags, "
+                f"{', '.join(TAGS)}: use a treebank that has them"
+            )
+    *train, test = parts
+    train, dev = train if len(train) == 2 else _without_dev(train[0], name)
+    left_out = sum(map(len, files.values())) - len(train) - len(dev) - len(test)
+    return Treebank(name, train, dev, test, left_out)
+
+
+def _without_dev(train: list[Sentence], name: str) -> tuple[list[Sentence], list[Sentence]]:
+    """What is trained on and what is held out, of a training part that comes without a dev part."""
+    if len(train) < HELD_OUT:
+        raise ValueError(
+            f"{name} has no *-ud-dev.conllu and {len(train)} sentences to train on; expected at least {HELD_OUT}, so that some can "
+            "be held out: add a dev part"
+        )
+    return [one for place, one in enumerate(train, 1) if place % HELD_OUT], train[HELD_OUT - 1 :: HELD_OUT]
 
 
 def most_frequent_tag(train: list[Sentence], held_out: list[Sentence]) -> float:
@@ -107,12 +135,15 @@ def most_frequent_tag(train: list[Sentence], held_out: list[Sentence]) -> float:
     return sum(right) / len(right)
 
 
-def _find(folder: Path, part: str) -> Path:
+def _find(folder: Path, part: str) -> Path | None:
+    """The file of a part; None where there is none for dev, which many treebanks lack."""
     if not folder.is_dir():
         raise FileNotFoundError(
             f"treebank folder {folder} is no folder; expected one with *-ud-{{train,dev,test}}.conllu in it"
         )
     found = sorted(folder.glob(f"*-ud-{part}.conllu"))
+    if part == "dev" and not found:
+        return None
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise FileNotFoundError(
@@ -122,25 +153,20 @@ def _find(folder: Path, part: str) -> Path:
 
 
 def _sentences(lines: list[str], name: str) -> Iterator[Sentence]:
-    """A sentence is comments, then tokens, then an empty line (which may be missing at the end)."""
+    """A sentence is comments, then tokens, then an empty line or several (which may be missing at the end)."""
     words: list[str] = []
     tags: list[str] = []
-    begin = 1
-    for number, line in enumerate([*lines, ""] if lines[-1] else lines, 1):
+    for number, line in enumerate([*lines, ""], 1):
         if line.startswith("#"):
             continue
-        if line:
+        if line.strip():
             token = _token(line, f"{name}:{number}", expected_id=len(words) + 1)
             if token is not None:
                 words.append(token[0])
                 tags.append(token[1])
-            continue
-        if not words:
-            first = "an empty line before the first sentence" if number == 1 else "a second empty line"
-            what = first if number == begin else f"the sentence that begins at line {begin} has no words"
-            raise ValueError(f"{name}:{number}: {what}; expected words before each empty line: remove it")
-        yield Sentence(words, tags)
-        words, tags, begin = [], [], number + 1
+        elif words:
+            yield Sentence(words, tags)
+            words, tags = [], []
 
 
 def _token(line: str, where: str, *, expected_id: int) -> tuple[str, str] | None:
@@ -163,12 +189,12 @@ def _token(line: str, where: str, *, expected_id: int) -> tuple[str, str] | None
         raise ValueError(f"{where}: word {token['id']}; expected word {expected_id}, as ids count from 1: mend the ids")
     if not token["form"]:
         raise ValueError(f"{where}: the word's form is empty; expected the word in the second column: mend the line")
-    if token["upos"] not in TAGS:
+    if token["upos"] not in (*TAGS, UNTAGGED, None):
         raise ValueError(
             f"{where}: {token['form']!r} has the tag {token['upos']!r}; expected a universal tag, one of {', '.join(TAGS)}: "
             f"mend it, or use a treebank that has them"
         )
-    return token["form"], token["upos"]
+    return token["form"], token["upos"] or UNTAGGED
 
 
 def _short(line: str) -> str:

@@ -27,7 +27,7 @@ import numpy as np
 from experiments.common.extras import MissingPackage
 from experiments.data import abc_notation
 from experiments.data.abc_notation import Tune
-from experiments.data.files import File, plain, read
+from experiments.data.files import File, files_in, plain, read
 
 Data = Literal["music21", "nottingham"]
 BOOKS = ("oneills1850", "ryansMammoth", "airdsAirs")
@@ -162,7 +162,7 @@ def _books() -> Iterator[tuple[str, str]]:
 
 def _own(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
     for path in map(Path, files):
-        paths = sorted(path.glob("*.abc")) if path.is_dir() else [path]
+        paths = files_in(path, ".abc") if path.is_dir() else [path]
         if not paths:
             raise ValueError(f"folder {path} holds no file that ends in .abc; expected some")
         if not paths[0].is_file():

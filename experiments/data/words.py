@@ -31,6 +31,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from experiments.data import text
+from experiments.data.files import lines_of
 
 Corpus = Literal["stdlib", "ptb"]
 
@@ -75,7 +76,7 @@ def load(
         raise ValueError(f"min_count is {min_count}; expected at least 1, which keeps every word of the training part")
     if file is not None:
         whole = text.load(file=file, encoding=encoding)
-        return _indexed(whole.name, _tenths(whole.name, (whole.train + whole.valid).splitlines()), min_count)
+        return _indexed(whole.name, _tenths(whole.name, lines_of(whole.train + whole.valid)), min_count)
     match corpus:
         case "stdlib":
             return _indexed(corpus, _standard_library(), min_count)

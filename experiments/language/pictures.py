@@ -28,7 +28,7 @@ def surprise(path: Path, words: Sequence[str], bits: np.ndarray, *, end: str, ti
     left, line = 0.0, 0
     for word in words:
         shown = "⏎" if word == end else word
-        width = TextPath((0, 0), shown.replace("$", r"\$"), size=1, prop=font).get_extents().width + 0.25
+        width = TextPath((0, 0), shown, size=1, prop=font).get_extents().width + 0.25
         if left + width > WIDTH and left > 0:
             left, line = 0.0, line + 1
         places.append((left, line, width, shown))
@@ -45,7 +45,7 @@ def surprise(path: Path, words: Sequence[str], bits: np.ndarray, *, end: str, ti
         axes.text(
             left + width / 2,
             line,
-            shown.replace("$", r"\$"),
+            shown,
             ha="center",
             va="center",
             fontsize=10,

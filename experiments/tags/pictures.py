@@ -82,8 +82,7 @@ def _draw_line(axes: Axes, y: float, line: Line, beneath: Sequence[str] | None =
     for word, tag, gold, label in zip(*line, beneath or line.tags):
         edge = "none" if tag == gold else "#d00000"
         box = {"boxstyle": "round,pad=0.25", "facecolor": LOOKS[tag].colour, "edgecolor": edge, "linewidth": 1.4}
-        # Words are no formulas, whatever dollars they hold.
-        axes.text(x, y, word, fontsize=9, family="monospace", va="center", bbox=box, parse_math=False)
+        axes.text(x, y, word, fontsize=9, family="monospace", va="center", bbox=box)
         axes.text(x, y + 0.33, label, color="#606060", **small)
         if tag != gold:
             axes.text(x, y + 0.5, gold, color="#d00000", weight="bold", **small)

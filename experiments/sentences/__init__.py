@@ -1,0 +1,1 @@
+"""What `experiments.sentiment` alone needs: pictures of sentences as they unfold."""
