@@ -1,7 +1,9 @@
 """Checkpoints through Orbax: written whole or not at all, the newest few and the best kept, restored bit for bit."""
 
 import dataclasses
+import errno
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from .arrays import is_key
 from .checks import describe
+
+_BESIDE = 1_000_000
+"""Bytes for what stands beside the arrays: their names and shapes, the record, the curves of the run."""
 
 
 class CheckpointError(ValueError):
@@ -54,16 +59,30 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: Any, record: dict[str, Any], *, metric: float | None = None) -> None:
-        """Save `state` and `record` as of `step`; a step that is there already is left as it is."""
+        """Save `state` and `record` as of `step`; a step that is there already is left as it is.
+
+        OSError, and nothing is written, where the disk has no room for it.
+        """
         if step in self._manager.all_steps():
             return
+        named = _named(jax.tree.map(_plain, state))
+        self._check_room(step, sum(leaf.nbytes for leaf in named.values()))
         self._manager.save(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_named(jax.tree.map(_plain, state))), record=ocp.args.JsonSave(record)
-            ),
+            args=ocp.args.Composite(state=ocp.args.StandardSave(named), record=ocp.args.JsonSave(record)),
             metrics={"metric": math.inf if metric is None else metric},
         )
+
+    def _check_room(self, step: int, size: int) -> None:
+        """Before Orbax begins: its threads go on for a while where the disk is full, and each of them says so by a traceback."""
+        needed, free = size + _BESIDE, shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise OSError(
+                errno.ENOSPC,
+                f"No space left on device: the checkpoint of step {step} needs about {needed / 1e6:.1f} MB, and "
+                f"{free / 1e6:.1f} are free; those of steps {self.steps()} are there: free some and go on",
+                str(self.directory),
+            )
 
     def steps(self) -> list[int]:
         """The steps there are, oldest first."""

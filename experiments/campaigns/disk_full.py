@@ -23,6 +23,7 @@ from experiments.common.run import console, write_json
 
 NAME = "campaigns.disk_full"
 ROOM = "size=1g"
+MARGIN = 1_000_000  # that a checkpoint wants free besides
 INSIDE = "--inside"  # the namespace that may mount: how this calls itself
 
 
@@ -31,7 +32,7 @@ class Config:
     """Fill the disk and go on."""
 
     sizes: Count = 8
-    """How many sizes of the disk for each experiment, from nothing to what a run takes."""
+    """How many sizes of the disk for each experiment, from nothing to nearly what a run takes."""
     out: Path = Path("disk_full.json")
     """What is written; it must not exist yet."""
 
@@ -47,20 +48,16 @@ def trial(name: str, whole: dict[str, Any], size: int) -> dict[str, Any]:
             said = first.stderr.strip().splitlines()
             if first.returncode == 0:
                 return {"experiment": name, "size": size, "said": "there was room", "errors": []}
-            last = said[-1] if said else ""
-            if (
-                not last.startswith("error: ")
-                or "No space left" not in last
-                or any("Traceback" in line for line in said)
-            ):
-                errors.append(f"no clear error: {last:.200}")
+            full = [line for line in said if line.startswith("error: ") and "No space left" in line]
+            if not full:
+                errors.append(f"no clear error: {(said or [''])[-1]:.200}")
             subprocess.run(["mount", "-o", f"remount,{ROOM}", disk], check=True)
             second = run(runs.command(name, directory, resume=runs.was_begun(directory)))
             if second.returncode:
                 errors.append(f"did not go on: {(second.stderr.strip().splitlines() or [''])[-1]:.200}")
             elif runs.outcome(directory) != whole:
                 errors.append("other numbers than the undisturbed run's")
-            return {"experiment": name, "size": size, "said": last.replace(disk, "DISK"), "errors": errors}
+            return {"experiment": name, "size": size, "said": "".join(full).replace(disk, "DISK"), "errors": errors}
         finally:
             subprocess.run(["umount", disk], check=True)
 
@@ -77,7 +74,7 @@ def campaign(config: Config) -> None:
             whole = runs.undisturbed(name, directory)
             taken = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
         for place in range(config.sizes):
-            size = 4096 * max(1, taken * place // config.sizes // 4096)
+            size = 4096 * max(1, (taken + MARGIN) * place // config.sizes // 4096)
             found.append(one := trial(name, whole, size))
             console.print(f"{name}, {size:,} bytes: {'; '.join(one['errors']) or one['said']:.160}")
             write_json(config.out, {"machine": measure.machine(), "trials": found})

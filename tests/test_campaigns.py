@@ -1,0 +1,84 @@
+"""The campaigns run, find what is wrong, and overwrite nothing; at full size they are run by hand."""
+
+import json
+import random
+import subprocess
+
+import pytest
+
+from experiments.campaigns import against_a_loop, disk_full, kills, runs
+
+pytestmark = [pytest.mark.slow, pytest.mark.experiment]
+
+
+NAME = "time_series"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "RUNS", {NAME: ["--hidden", "4", "--epochs", "1", "--every", "2"]})
+        yield runs.undisturbed(NAME, tmp_path_factory.mktemp("whole"))
+
+
+def test_a_run_that_is_killed(whole):
+    found = kills.one_run(NAME, (whole, 4.0), random.Random(0), most=1)
+    assert found == {"experiment": NAME, "kills": 1, "errors": []}
+
+
+@pytest.mark.parametrize("campaign", [kills, against_a_loop, disk_full])
+def test_nothing_is_overwritten(campaign, tmp_path, capsys):
+    out = tmp_path / "found.json"
+    out.touch()
+    with pytest.raises(SystemExit):
+        campaign.main(["--out", str(out)])
+    assert "exists, and nothing is overwritten" in capsys.readouterr().err
+
+
+def test_another_outcome_is_seen(tmp_path):
+    """One number of a checkpoint that differs by a bit."""
+    import jax
+    import jax.numpy as jnp
+
+    from jrnn.checkpoint import Checkpoints
+
+    for name, value in (("a", 1.0), ("b", 1.0), ("c", float(jnp.nextafter(jnp.float32(1), jnp.float32(2))))):
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / "result.json").write_text('{"metrics": {"accuracy": 0.5}}')
+        state = {"w": jnp.full(3, value), "key": jax.random.key(0)}
+        Checkpoints(directory / "checkpoints").save(1, state, {"seconds": len(name)})
+    a, b, c = (runs.outcome(tmp_path / name) for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_examples_against_a_loop(tmp_path, monkeypatch):
+    monkeypatch.setattr(against_a_loop, "MODELS", {"GRU": against_a_loop.MODELS["GRU"]})
+    monkeypatch.setattr(against_a_loop, "DTYPES", {"float32": 3e-5})
+    out = tmp_path / "loop.json"
+    against_a_loop.main(["--examples", "6", "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert (found["examples"]["examples"], found["differs"]) == (6, None)
+    wrong = against_a_loop.whole
+
+    def padded_counts(name, params, xs, state, weights, marks):
+        return wrong(name, params, xs, state, weights, {})
+
+    monkeypatch.setattr(against_a_loop, "whole", padded_counts)
+    with pytest.raises(AssertionError, match="apart"):
+        against_a_loop.compare("GRU", "float32", 5, (3,), "mask", True, 0)
+
+
+def test_a_disk_that_gets_full(whole, tmp_path):
+    try:
+        subprocess.run(["unshare", "--map-root-user", "--mount", "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no namespaces for users here, or no unshare")
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], capture_output=True).returncode:
+        pytest.skip("mounting needs root here, outside of a namespace")
+    subprocess.run(["umount", str(tmp_path)], check=True)
+    found = disk_full.trial(NAME, whole, 64 * 1024)
+    assert found["errors"] == []
+    assert "No space left on device: the checkpoint of step 2 needs about" in found["said"]
