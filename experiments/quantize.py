@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from experiments import char_lm
 from experiments.common.command import command
+from experiments.common.extras import MissingPackage
 from experiments.common.run import Trained, console
 from experiments.data import text
+from experiments.language import at_run_time
 from jrnn.interop import stablehlo
 from jrnn.interop.int8 import dequantize, quantize
 from jrnn.models import LanguageModel
@@ -34,14 +37,20 @@ class Config(Trained):
     """Where to look for data first; then in the environment variable JRNN_DATA, then it is downloaded."""
 
 
-def compare(config: Config) -> dict[str, dict[str, Any]]:
-    """For float32 and int8: nats per character of what was held out, bytes of the weights and of both exports."""
+def held_out(config: Config) -> tuple[str, np.ndarray, LanguageModel, Any]:
+    """The part that was held out and its name; the model and its parameters."""
     trained, vocabulary, model, params = char_lm.open_trained(config.run)
     corpus = text.load(
         trained.corpus, file=trained.data, encoding=trained.encoding, data_dir=config.data_dir or trained.data_dir
     )
     part = "valid" if corpus.test is None else "test"
-    evaluate = char_lm.held_out_loss(model, text.encode(getattr(corpus, part), vocabulary))
+    return part, text.encode(getattr(corpus, part), vocabulary), model, params
+
+
+def compare(config: Config) -> dict[str, dict[str, Any]]:
+    """For float32 and int8: nats per character of what was held out, bytes of the weights and of both exports."""
+    part, ids, model, params = held_out(config)
+    evaluate = char_lm.held_out_loss(model, ids)
 
     def measured(weights: Any) -> dict[str, Any]:
         return {
@@ -69,6 +78,7 @@ def onnx_bytes(model: LanguageModel, params: Any) -> int | str:
 def show(config: Config) -> None:
     """Compare, as a table."""
     found = compare(config)
+    _, ids, model, params = held_out(config)
     nats, *sizes = found["float32"]
     console.print("| weights |", " | ".join(found["float32"]), "|")
     for name, row in found.items():
@@ -78,6 +88,17 @@ def show(config: Config) -> None:
             "|",
         )
     console.print(f"int8 changes the loss by {100 * (found['int8'][nats] / found['float32'][nats] - 1):+.2f} %")
+    steps = min(513, len(ids) // 32)
+    try:
+        ran = at_run_time.measured(model, params, np.ascontiguousarray(ids[: 32 * steps].reshape(32, steps).T))
+    except (MissingPackage, TypeError) as error:  # TypeError: ONNX has no such cell
+        console.print(f"onnxruntime: {error}", style="dim")
+        return
+    console.print(
+        "| in onnxruntime, one core, a character a call | bytes | microseconds | nats per character, 32 rows of 512 |"
+    )
+    for name, one in ran.items():
+        console.print(f"| {name} | {one.size:,} | {one.microseconds:.0f} | {one.nats:.4f} |")
 
 
 main = command(NAME, Config, show)

@@ -1,4 +1,6 @@
-"""Keras: the weights of `SimpleRNN`, `LSTM` and `GRU` (both `reset_after`). Keras itself need not be installed.
+"""Keras: the weights of `SimpleRNN`, `LSTM` and `GRU` (both `reset_after`), and whole layers and models of them (`load`).
+
+Keras itself need not be installed.
 
 A list, as `layer.get_weights()` gives and `layer.set_weights(...)` takes: kernel, recurrent kernel, and with `use_bias` the
 bias. Keras calls the LSTM's g c and has the GRU's gates in the order z r n (it calls n h). Its GRU with `reset_after` has two
@@ -46,6 +48,26 @@ def from_weights(cell: Cell, weights: Any) -> Any:
             bias = np.concatenate([bias[0, :kept] + bias[1, :kept], bias[0, kept:]])
         fields["b"] = bias
     return to_jax(template(cell)._replace(**fields))
+
+
+def load(model: Any) -> tuple[Any, Any]:
+    """A layer or model of Keras as `(layer, params)`.
+
+    `layer.apply(params, xs)[1]` are its outputs at all steps, `layer.last(params, xs)[1]` the last alone, as Keras has it with
+    `return_sequences=False`.
+
+    Takes LSTM, GRU, SimpleRNN, Bidirectional (concat), Dense, TimeDistributed, Embedding and LayerNormalization, and a Sequential
+    or a functional model of them, one after the other. The layer is a `BatchFirst`, as Keras has its axes. Dropout, which does
+    nothing without training, is left out. `stateful` is a state that is handed on; a mask is an argument.
+
+    Raises ValueError or TypeError, naming the layer, for an option or kind of layer that has no counterpart, and for a layer
+    without weights yet.
+    """
+    if not (hasattr(model, "get_weights") and hasattr(model, "name")):
+        raise TypeError(f"model is {describe(model)}; expected a layer or model of Keras")
+    from .keras_layers import read
+
+    return read(model, from_weights)
 
 
 def to_weights(cell: Cell, params: Any) -> list[np.ndarray]:

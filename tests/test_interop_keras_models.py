@@ -1,0 +1,128 @@
+"""Whole layers and models of Keras, read in one call."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jrnn
+from jrnn.interop import keras as interop
+
+pytestmark = [
+    pytest.mark.usefixtures("keras_at_home"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # of Keras's own arrays
+]
+BATCH, TIME, INPUT = 2, 6, 3
+
+
+@pytest.fixture(scope="module")
+def keras(keras_at_home):
+    return pytest.importorskip("keras")
+
+
+def drawn(model, shape, dtype="float32"):
+    """The model built, with weights of which nothing is zero; an input, and what Keras makes of it."""
+    random = np.random.default_rng(0)
+    xs = random.integers(0, 7, shape) if dtype == "int32" else random.standard_normal(shape).astype("float32")
+    model(xs)
+    model.set_weights([0.5 * random.standard_normal(w.shape).astype("float32") for w in model.get_weights()])
+    return xs, np.asarray(model(xs))
+
+
+@pytest.fixture(autouse=True)
+def as_keras_computes():
+    """Its own arithmetic, where it runs on JAX."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def close(found, wanted):
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=2e-6)
+
+
+OPTIONS = {"activation": "softsign", "recurrent_activation": "hard_sigmoid", "use_bias": False}
+SEQUENCES = {
+    "lstm": lambda k: k.LSTM(4, return_sequences=True),
+    "lstm-options": lambda k: k.LSTM(4, **OPTIONS, return_sequences=True),
+    "gru": lambda k: k.GRU(4, return_sequences=True),
+    "gru-before": lambda k: k.GRU(4, reset_after=False, activation="leaky_relu", return_sequences=True),
+    "simple": lambda k: k.SimpleRNN(4, activation="relu", return_sequences=True),
+    "both-ways": lambda k: k.Bidirectional(k.LSTM(4, return_sequences=True)),
+    "both-ways-unlike": lambda k: k.Bidirectional(
+        k.LSTM(4, return_sequences=True), backward_layer=k.GRU(2, return_sequences=True, go_backwards=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_a_layer(keras, name):
+    model = SEQUENCES[name](keras.layers)
+    xs, wanted = drawn(model, (BATCH, TIME, INPUT))
+    layer, params = interop.load(model)
+    assert isinstance(layer, jrnn.BatchFirst)
+    close(layer.apply(params, jnp.asarray(xs))[1], wanted)
+
+
+LAST = {
+    "lstm": lambda k: [k.LSTM(4)],
+    "backwards": lambda k: [k.GRU(4, go_backwards=True)],
+    "stack": lambda k: [k.GRU(4, return_sequences=True), k.Dropout(0.5), k.Bidirectional(k.LSTM(3)), k.Dense(2)],
+    "normalised": lambda k: [
+        k.LSTM(4, return_sequences=True),
+        k.LayerNormalization(),
+        k.SimpleRNN(3),
+        k.Dense(2, use_bias=False),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", LAST)
+@pytest.mark.parametrize("functional", [False, True], ids=["sequential", "functional"])
+def test_a_model_that_gives_its_last_output(keras, name, functional):
+    layers = LAST[name](keras.layers)
+    if functional:
+        x = start = keras.Input((TIME, INPUT))
+        for one in layers:
+            x = one(x)
+        model = keras.Model(start, x)
+    else:
+        model = keras.Sequential([keras.Input((TIME, INPUT)), *layers])
+    xs, wanted = drawn(model, (BATCH, TIME, INPUT))
+    layer, params = interop.load(model)
+    close(layer.last(params, jnp.asarray(xs))[1], wanted)
+
+
+def test_tokens_and_a_label_for_each(keras):
+    k = keras.layers
+    model = keras.Sequential([k.Embedding(7, 5), k.GRU(4, return_sequences=True), k.TimeDistributed(k.Dense(3))])
+    tokens, wanted = drawn(model, (BATCH, TIME), "int32")
+    layer, params = interop.load(model)
+    close(layer.apply(params, jnp.asarray(tokens))[1], wanted)
+    masked = keras.Sequential([k.Embedding(7, 5, mask_zero=True), k.LSTM(4)])
+    tokens, wanted = drawn(masked, (BATCH, TIME), "int32")
+    with pytest.warns(UserWarning, match="masks tokens of 0"):
+        layer, params = interop.load(masked)
+    close(layer.last(params, jnp.asarray(tokens), mask=jnp.asarray(tokens != 0))[1], wanted)
+
+
+def test_what_has_no_counterpart(keras):
+    k = keras.layers
+
+    def refused(model, error, words, build=True):
+        if build:
+            model(np.zeros((BATCH, TIME, INPUT), "float32"))
+        with pytest.raises(error, match=words):
+            interop.load(model)
+
+    refused(k.LSTM(4), ValueError, "has no weights yet; call it", build=False)
+    refused(k.Bidirectional(k.LSTM(4), merge_mode="sum"), ValueError, "merge_mode 'sum'; expected 'concat'")
+    refused(k.GRU(4, go_backwards=True, return_sequences=True), ValueError, "goes backwards and returns the sequence")
+    refused(keras.Sequential([k.LSTM(4), k.Dense(2, activation="relu")]), ValueError, "has activation 'relu'")
+    refused(keras.Sequential([k.Conv1D(4, 2), k.LSTM(4)]), TypeError, "is a Conv1D; expected LSTM")
+    refused(keras.Sequential([k.Dropout(0.2)]), ValueError, "no layer that computes anything")
+    start = keras.Input((TIME, INPUT))
+    one, two = k.LSTM(4)(start), k.GRU(4)(start)
+    refused(keras.Model(start, keras.layers.Add()([one, two])), ValueError, "has branches")
+    with pytest.raises(TypeError, match="expected a layer or model of Keras"):
+        interop.load([np.zeros((3, 4))])
