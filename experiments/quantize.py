@@ -6,7 +6,9 @@ scale per output column, state and arithmetic in float), and exports both, one c
     python -m experiments.char_lm && python -m experiments.quantize --run runs/char_lm/TIME
 
 On the default run (an LSTM of 256 units, Python 3.11's standard library) 1.2997 nats per character become 1.3000, and 1.44 MB
-become 0.37; half a minute on two cores.
+become 0.37; half a minute on two cores. Where onnxruntime is installed the exported model runs there, too: 8-bit weights alone take
+more time, as they become floats at every step, and products of 8-bit integers (its dynamic quantisation) a fifth of float's: 74 and
+362 microseconds a character on one busy core, the loss 0.0002 higher.
 """
 
 import dataclasses

@@ -138,3 +138,22 @@ def test_a_run_that_is_not_there(tmp_path, capsys):
         experiment.main(["--run", str(tmp_path)])
     assert caught.value.code == 2
     assert "is not a run directory" in capsys.readouterr().err
+
+
+def test_a_language_model_at_run_time():
+    """Three files of one model: as small as they should be, and about as good."""
+    pytest.importorskip("onnxruntime")
+    from experiments.language.at_run_time import measured
+    from jrnn.losses import cross_entropy
+    from jrnn.models import LanguageModel
+
+    model = LanguageModel(11, jrnn.Layered((jrnn.Recurrent(jrnn.LSTM(16, 32)),)))
+    params = model.init(jax.random.key(0))
+    tokens = np.random.default_rng(0).integers(0, 11, (20, 3)).astype(np.int32)
+    found = measured(model, params, tokens, steps=3)
+    assert list(found) == ["float32", "int8 weights", "int8 products"]
+    nats = cross_entropy(model.apply(params, tokens[:-1])[1], tokens[1:], None).value
+    np.testing.assert_allclose(found["float32"].nats, nats, rtol=1e-5)
+    for name in ("int8 weights", "int8 products"):
+        np.testing.assert_allclose(found[name].nats, nats, rtol=0.02)
+        assert found[name].size < 0.6 * found["float32"].size

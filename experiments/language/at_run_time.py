@@ -1,5 +1,6 @@
 """A language model in onnxruntime: as float, with 8-bit weights, and with products of 8-bit integers; size, time and loss."""
 
+import logging
 import statistics
 import tempfile
 import time
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.common.extras import need
+from experiments.common.extras import MissingPackage
 from jrnn.interop.int8 import quantize
 from jrnn.models import LanguageModel
 
@@ -23,10 +24,14 @@ class AtRunTime(NamedTuple):
 
 def measured(model: LanguageModel, params: Any, tokens: np.ndarray, *, steps: int = 500) -> dict[str, AtRunTime]:
     """By kind. `tokens` [time, rows], int32, each row begun anew; times are of calls interleaved, of `steps` tokens each."""
-    runtime = need("onnxruntime", "oracle")
-    quantization = need("onnxruntime.quantization", "oracle")
-    onnx = need("onnx", "interop")
-    from jrnn.interop.onnx import export
+    try:
+        import onnx
+        import onnxruntime as runtime
+        from onnxruntime import quantization
+
+        from jrnn.interop.onnx import export
+    except ImportError as error:
+        raise MissingPackage(f"needs {error.name}: pip install 'jrnn[interop]' onnxruntime") from error
 
     with tempfile.TemporaryDirectory() as folder:
         paths: dict[str, dict[str, Path]] = {}
@@ -38,9 +43,13 @@ def measured(model: LanguageModel, params: Any, tokens: np.ndarray, *, steps: in
             paths[what] = {name: Path(folder, f"{name}-{what}.onnx") for name in (*protos, "int8 products")}
             for name, proto in protos.items():
                 onnx.save(proto, paths[what][name])
-            quantization.quantize_dynamic(
-                paths[what]["float32"], paths[what]["int8 products"], weight_type=quantization.QuantType.QInt8
-            )
+            logging.disable(logging.WARNING)  # it recommends to prepare what is prepared
+            try:
+                quantization.quantize_dynamic(
+                    paths[what]["float32"], paths[what]["int8 products"], weight_type=quantization.QuantType.QInt8
+                )
+            finally:
+                logging.disable(logging.NOTSET)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
