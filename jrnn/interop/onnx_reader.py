@@ -2,15 +2,13 @@
 
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from .. import activations
 from ..cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LearnedState, LearnedStateParams, LSTMParams, PeepholeLSTM
@@ -18,8 +16,7 @@ from ..cells.lstm import PeepholeLSTMParams
 from ..checks import Activation
 from ..layers import BatchFirst, Bidirectional, Directions, Layered, Recurrent
 from .onnx_graph import WITH_NUMBERS
-
-OPERATORS = ("RNN", "LSTM", "GRU", "DynamicQuantizeLSTM")
+from .onnx_nodes import OPERATORS, Node, Scope, evaluated
 
 NAMED: dict[str, Activation] = {
     "tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "softsign": "soft_sign", "softplus": "softplus",
@@ -38,122 +35,9 @@ class Read(NamedTuple):
     params: Any
 
 
-class _Node(NamedTuple):
-    proto: onnx.NodeProto
-    scope: "_Scope"
-
-    @property
-    def kind(self) -> str:
-        return self.proto.op_type.removeprefix("DynamicQuantize")
-
-    @property
-    def title(self) -> str:
-        name = self.proto.name or next(filter(None, self.proto.output), "")
-        return f"{self.proto.op_type} {name!r}"
-
-    def attribute(self, name: str, default: Any) -> Any:
-        found = {a.name: helper.get_attribute_value(a) for a in self.proto.attribute}.get(name, default)
-        return found.decode() if isinstance(found, bytes) else found
-
-    def constant(self, index: int) -> Any:
-        """The value of an input; None where there is none, and where it depends on the model's inputs."""
-        return self.scope.constant(self.input(index)) if self.input(index) else None
-
-    def known(self, index: int, name: str) -> Any:
-        """The value of an input that is needed."""
-        value = self.constant(index)
-        if value is None:
-            given = self.input(index)
-            what = f"{given!r}, which depends on the model's inputs" if given else "missing"
-            raise ValueError(
-                f"{self.title}: its input {name} is {what}; expected an initialiser or what folds to constants"
-            )
-        return value
-
-    def input(self, index: int) -> str:
-        return self.proto.input[index] if index < len(self.proto.input) else ""
-
-
-class _Scope:
-    """The tensors that a node of a graph sees: those of the graph and of the graphs around it."""
-
-    def __init__(self, graph: onnx.GraphProto, model: onnx.ModelProto, outer: "_Scope | None" = None):
-        self.graph, self.model, self.outer = graph, model, outer
-        self.initializers = {tensor.name: tensor for tensor in graph.initializer}
-        self.makers = {output: node for node in graph.node for output in node.output if output}
-        self.known: dict[str, Any] = {}
-
-    def nodes(self) -> Iterator[_Node]:
-        """The recurrent ones, those inside of branches and loops too."""
-        for node in self.graph.node:
-            if node.op_type in OPERATORS:
-                yield _Node(node, self)
-            for attribute in node.attribute:
-                for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-                    yield from _Scope(inner, self.model, self).nodes()
-
-    def find(self, name: str) -> "_Scope | None":
-        if name in self.initializers or name in self.makers:
-            return self
-        return None if self.outer is None else self.outer.find(name)
-
-    def constant(self, name: str) -> Any:
-        """The value of a tensor that depends on no input; None of another."""
-        home = self.find(name)
-        if home is None:
-            return None
-        if name not in home.known:
-            home.known[name] = None  # of a graph with a ring in it, which is none
-            home.known[name] = home._constant(name)
-        return home.known[name]
-
-    def _constant(self, name: str) -> Any:
-        if name in self.initializers:
-            return numpy_helper.to_array(self.initializers[name])
-        node = self.makers[name]
-        inputs = {}
-        for one in filter(None, node.input):
-            inputs[one] = self.constant(one)
-            if inputs[one] is None:
-                return None
-        random = node.op_type.startswith(("Random", "Multinomial", "Bernoulli"))
-        if random or any(a.HasField("g") for a in node.attribute):
-            return None
-        return _evaluated([node], inputs, name, self.model)
-
-    def made_by(self, name: str, kinds: Sequence[str]) -> list[onnx.NodeProto] | None:
-        """The nodes between a tensor and one of these kinds, in order, it first, where the others' inputs are constant."""
-        path: list[onnx.NodeProto] = []
-        while name in self.makers:
-            path.insert(0, node := self.makers[name])
-            if node.op_type in kinds:
-                return path
-            varying = [one for one in node.input if one and self.constant(one) is None]
-            if len(varying) != 1:
-                return None
-            name = varying[0]
-        return None
-
-
-def _evaluated(nodes: Sequence[onnx.NodeProto], inputs: dict[str, Any], output: str, model: onnx.ModelProto) -> Any:
-    """What ONNX's own reference makes of the inputs; an operator that it lacks in the model's opset is taken from its own."""
-    named = [onnx.ValueInfoProto(name=name) for name in inputs]
-    graph = helper.make_graph(nodes, "part", named, [onnx.ValueInfoProto(name=output)])
-    newest = [helper.make_opsetid("", onnx.defs.onnx_opset_version())]
-    for opsets in list(model.opset_import), newest:
-        part = helper.make_model(graph, opset_imports=opsets, functions=model.functions)
-        try:
-            return np.asarray(next(iter(ReferenceEvaluator(part).run([output], inputs))))
-        except Exception as error:  # whatever an operator raises
-            reason = error
-    raise ValueError(
-        f"{output!r} is constant but cannot be computed ({reason!s:.200}): save the model with its value as initialiser"
-    )
-
-
 def read(model: onnx.ModelProto, node: str | None) -> Read:
     """See `jrnn.interop.onnx.load`."""
-    found = list(_Scope(model.graph, model).nodes())
+    found = list(Scope(model.graph, model).nodes())
     if not found:
         raise ValueError(f"the model has no operator of {', '.join(OPERATORS)}; expected one at least")
     if node is not None:
@@ -173,11 +57,11 @@ def read(model: onnx.ModelProto, node: str | None) -> Read:
     return Read(BatchFirst(stack) if first[0] else stack, tuple(part.params for part in parts))
 
 
-def _titles(nodes: Sequence[_Node]) -> str:
+def _titles(nodes: Sequence[Node]) -> str:
     return ", ".join(node.title for node in nodes)
 
 
-def _chain(nodes: list[_Node]) -> list[_Node] | None:
+def _chain(nodes: list[Node]) -> list[Node] | None:
     """The nodes from the first to the last, where each but the first reads all that the one before it gives, and nothing else."""
     by_output = {node.proto.output[0]: place for place, node in enumerate(nodes) if node.proto.output}
     after: dict[int, int] = {}
@@ -197,7 +81,7 @@ def _chain(nodes: list[_Node]) -> list[_Node] | None:
     return [nodes[place] for place in chain]
 
 
-def _is_plain(path: list[onnx.NodeProto], to: _Node, source: _Node) -> bool:
+def _is_plain(path: list[onnx.NodeProto], to: Node, source: Node) -> bool:
     """Whether what lies between two nodes lays the directions side by side and does nothing else; tried with numbers."""
     ways, units = len(source.known(2, "R")), _units(source)
     turned = bool(source.attribute("layout", 0))
@@ -209,18 +93,18 @@ def _is_plain(path: list[onnx.NodeProto], to: _Node, source: _Node) -> bool:
     try:
         inputs = {one: to.scope.constant(one) for node in path[1:] for one in node.input}
         inputs = {name: value for name, value in inputs.items() if value is not None} | {path[0].output[0]: y}
-        found = y if len(path) == 1 else _evaluated(path[1:], inputs, to.proto.input[0], to.scope.model)
+        found = y if len(path) == 1 else evaluated(path[1:], inputs, to.proto.input[0], to.scope.model)
     except ValueError:  # a shape that is fixed, an operator that the reference lacks
         return False
     return found.shape == wanted.shape and bool(np.array_equal(found, wanted))
 
 
-def _units(node: _Node) -> int:
+def _units(node: Node) -> int:
     shape = np.shape(node.known(2, "R"))
     return shape[1] if node.proto.op_type.startswith("Dynamic") else shape[2]
 
 
-def _read(node: _Node) -> Read:
+def _read(node: Node) -> Read:
     w, r, b, p = _weights(node)
     ways = len(w)
     direction = node.attribute("direction", "forward")
@@ -245,7 +129,7 @@ def _read(node: _Node) -> Read:
     return Read(BatchFirst(layer) if node.attribute("layout", 0) else layer, jax.tree.map(jnp.asarray, own))
 
 
-def _weights(node: _Node) -> tuple[Any, Any, Any, Any]:
+def _weights(node: Node) -> tuple[Any, Any, Any, Any]:
     """W [ways, gates * units, inputs], R [ways, gates * units, units], B [ways, 2 * gates * units] and P, by ONNX's names."""
     w, r = node.known(1, "W"), node.known(2, "R")
     b = node.known(3, "B") if node.input(3) else None
@@ -264,14 +148,14 @@ def _weights(node: _Node) -> tuple[Any, Any, Any, Any]:
     return w, r, b, p
 
 
-def _dequantised(node: _Node, values: np.ndarray, at: int, name: str) -> np.ndarray:
+def _dequantised(node: Node, values: np.ndarray, at: int, name: str) -> np.ndarray:
     """Weights of onnxruntime's DynamicQuantizeLSTM, [ways, in, gates * units] in 8 bits, as floats the other way round."""
     scale, zero = node.known(at, f"{name}_scale"), node.known(at + 1, f"{name}_zero_point")
     scale, zero = (a.reshape(len(values), 1, -1) for a in (scale, zero))
     return ((values.astype(np.float32) - zero.astype(np.float32)) * scale).swapaxes(1, 2)
 
 
-def _activations(node: _Node, ways: int) -> list[list[Activation]]:
+def _activations(node: Node, ways: int) -> list[list[Activation]]:
     """Those of each direction, in ONNX's order."""
     names = [one.decode() if isinstance(one, bytes) else one for one in node.attribute("activations", [])]
     names = names or list(DEFAULTS[node.kind]) * ways
@@ -301,7 +185,7 @@ def _activations(node: _Node, ways: int) -> list[list[Activation]]:
     return [chosen[start : start + per] for start in range(0, len(chosen), per)]
 
 
-def _cell(node: _Node, functions: list[Activation], w: Any, r: Any, b: Any, p: Any) -> tuple[Any, Any]:
+def _cell(node: Node, functions: list[Activation], w: Any, r: Any, b: Any, p: Any) -> tuple[Any, Any]:
     """One direction's cell and parameters."""
     gates = GATES[node.kind]
     inputs, units = w.shape[1], r.shape[1]
@@ -342,7 +226,7 @@ def _cell(node: _Node, functions: list[Activation], w: Any, r: Any, b: Any, p: A
     return cell, PeepholeLSTMParams(w_x, w_h, b, peepholes["i"], peepholes["f"], peepholes["o"])
 
 
-def _couple(node: _Node, gate: Activation, parts: list[dict[str, np.ndarray]]) -> None:
+def _couple(node: Node, gate: Activation, parts: list[dict[str, np.ndarray]]) -> None:
     """f = 1 - i, which is σ of minus what i is σ of: the forget gate's blocks are minus the input gate's."""
     plain = gate.activation if isinstance(gate, activations.Clipped) else gate
     if plain != "sigmoid" and not (isinstance(plain, activations.HardSigmoid) and plain.beta == 0.5):
@@ -354,7 +238,7 @@ def _couple(node: _Node, gate: Activation, parts: list[dict[str, np.ndarray]]) -
         part["f"] = -part["i"]
 
 
-def _starts(node: _Node, ways: int) -> list[list[np.ndarray]] | None:
+def _starts(node: Node, ways: int) -> list[list[np.ndarray]] | None:
     """The states before the first step that the model holds, h and c of each direction without rows; None where they are 0."""
     names = ("initial_h", "initial_c")[: 2 if node.kind == "LSTM" else 1]
     found = [node.constant(5 + n) for n in range(len(names))]
