@@ -47,12 +47,12 @@ def test_parts_are_whole_recordings(bank, written):
     for part in PARTS:
         assert [sentence.words for sentence in getattr(bank, part)] == expected[part]
     assert sum(len(words) for utterances in written.values() for words in utterances) == 153_656
-    assert [len(part) for part in bank[1:]] == [12_973, 1_469, 1_720]
-    assert [sum(len(s.words) for s in part) for part in bank[1:]] == [123_863, 14_831, 14_962]
+    assert [len(part) for part in bank[1:4]] == [12_973, 1_469, 1_720]
+    assert [sum(len(s.words) for s in part) for part in bank[1:4]] == [123_863, 14_831, 14_962]
 
 
 def test_tags_are_universal_and_of_punctuation_what_they_should_be(bank):
-    pairs = Counter((word, tag) for part in bank[1:] for sentence in part for word, tag in zip(*sentence, strict=True))
+    pairs = Counter((word, tag) for part in bank[1:4] for sentence in part for word, tag in zip(*sentence, strict=True))
     assert {tag for _, tag in pairs} == set(TAGS) - {"SCONJ", "SYM"}
     assert {tag for word, tag in pairs if word in MARKS} == {"PUNCT"}
     assert [word for word, tag in pairs if tag == "PUNCT" and word not in MARKS] == ["我哋"]  # once, a slip
@@ -89,7 +89,7 @@ def test_what_is_typed_is_cut_and_marked_as_in_the_corpus():
 def test_every_word_can_be_drawn(bank):
     """In letters that all fonts have, without the characters that some lack."""
     said = hkcancor.jyutping()
-    words = {word for part in bank[1:] for sentence in part for word in sentence.words}
+    words = {word for part in bank[1:4] for sentence in part for word in sentence.words}
     assert set(said) == words
     assert [sound for sound in said.values() if not sound.isascii()] == ["○"]
     assert (said["我"], said["廣東話"], said["Orlando"], said["call機"], said["?"]) == (

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from cases import given, normal, random_params
 from onnx import TensorProto, helper, numpy_helper
@@ -18,6 +17,8 @@ from onnx.backend.test.case.node.rnn import RNN as RNNCases
 
 import jrnn
 from jrnn.interop import onnx as interop
+
+onnxruntime = pytest.importorskip("onnxruntime")
 
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 INPUT, HIDDEN, TIME, ROWS = 3, 4, 5, 2

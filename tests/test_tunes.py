@@ -292,7 +292,7 @@ def test_the_loss_and_the_floor_count_every_character_and_the_end(finished):
     params = model.init(jax.random.key(0))
     some = corpus.test[:2]
     examples = [experiment.make_example(t, characters) for t in some]
-    (batch,) = experiment.bucketed(examples, batch=3, shapes=1)
+    (batch,) = experiment.supervised.bucketed(examples, batch=3, shapes=1)
     mean = jax.jit(lambda params, batch: experiment.make_loss(model)(params, batch, None))(params, batch)
     step, nats, count = jax.jit(model.step), 0.0, 0
     for t in some:
