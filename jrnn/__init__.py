@@ -34,6 +34,8 @@ from .cells import AttentionState as AttentionState
 from .cells import ConvGRU as ConvGRU
 from .cells import ConvLSTM as ConvLSTM
 from .cells import Convolutional as Convolutional
+from .cells import CoupledLSTM as CoupledLSTM
+from .cells import CoupledLSTMParams as CoupledLSTMParams
 from .cells import CTRNNParams as CTRNNParams
 from .cells import CTRNNState as CTRNNState
 from .cells import Elman as Elman

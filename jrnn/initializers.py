@@ -118,8 +118,14 @@ def identity(cell: Cell, params: P, scale: float = 1.0) -> P:
 
 @_inside
 def forget_bias(cell: Cell, params: P, value: float = 1.0) -> P:
-    """The bias of the gate that keeps the past set to `value` (Gers et al. 2000; Jozefowicz et al. 2015: 1 or 2)."""
-    return params._replace(b=_set_gate(cell, _bias(cell, params), _forget_gate(cell), value))
+    """The bias of the gate that keeps the past set to `value` (Gers et al. 2000; Jozefowicz et al. 2015: 1 or 2).
+
+    Where that gate is one minus the input gate (`CoupledLSTM`), the bias of the latter is set to -`value`.
+    """
+    b = _bias(cell, params)
+    if cell.forget_gate is None and cell.input_gate is not None:
+        return params._replace(b=_set_gate(cell, b, cell.input_gate, -value))
+    return params._replace(b=_set_gate(cell, b, _forget_gate(cell), value))
 
 
 @_inside
@@ -127,15 +133,18 @@ def chrono(key: jax.Array, cell: Cell, params: P, longest: float) -> P:
     """Gate biases for memories of 1 to `longest` steps (Tallec & Ollivier 2018): b_f = log U(1, longest - 1), b_i =
     -b_f.
 
-    For a cell whose input gate is one minus its forget gate (GRU) only the latter is set.
+    For a cell with one gate for both, of which the other is one minus it (GRU, `CoupledLSTM`), that one is set.
     """
     if longest <= 2:
         raise ValueError(f"longest is {longest}; expected more than 2 steps, the longest dependency in the data")
     b = _bias(cell, params)
     size = b.shape[-1] // len(cell.gates)
     bias = jnp.log(jax.random.uniform(key, (size,), jnp.float32, 1.0, longest - 1)).astype(b.dtype)
-    b = _set_gate(cell, b, _forget_gate(cell), bias)
-    return params._replace(b=_set_gate(cell, b, cell.input_gate, -bias) if cell.input_gate else b)
+    if cell.input_gate is not None:
+        b = _set_gate(cell, b, cell.input_gate, -bias)
+        if cell.forget_gate is None:
+            return params._replace(b=b)
+    return params._replace(b=_set_gate(cell, b, _forget_gate(cell), bias))
 
 
 @_inside

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jrnn
+from jrnn.activations import Clipped
 from jrnn.arrays import is_key
 
 INPUT, HIDDEN = 3, 4
@@ -20,6 +21,15 @@ CELLS: dict[str, jrnn.Cell] = {
     "lstm-softsign": jrnn.LSTM(INPUT, HIDDEN, activation="soft_sign", gate_activation="hard_sigmoid"),
     "lstm-peephole": jrnn.PeepholeLSTM(INPUT, HIDDEN),
     "lstm-projected": jrnn.ProjectedLSTM(INPUT, HIDDEN, 2),
+    "lstm-coupled": jrnn.CoupledLSTM(INPUT, HIDDEN),
+    "lstm-coupled-clipped": jrnn.CoupledLSTM(
+        INPUT,
+        HIDDEN,
+        peepholes=True,
+        activation=Clipped("tanh", 0.8),
+        gate_activation=Clipped("sigmoid", 0.8),
+        cell_activation="soft_sign",
+    ),
     "gru-after": jrnn.GRU(INPUT, HIDDEN),
     "gru-without-bias": jrnn.GRU(INPUT, HIDDEN, bias=False),
     "gru-softsign": jrnn.GRU(INPUT, HIDDEN, activation="soft_sign", gate_activation="hard_sigmoid"),

@@ -16,6 +16,7 @@ CELLS = {
     "lstm": jrnn.LSTM(3, 4),
     "lstm-peephole": jrnn.PeepholeLSTM(3, 4),
     "lstm-projected": jrnn.ProjectedLSTM(3, 4, 2),
+    "lstm-coupled": jrnn.CoupledLSTM(3, 4),
     "gru-after": jrnn.GRU(3, 4),
     "gru-before": jrnn.GRU(3, 4, reset_after=False),
 }

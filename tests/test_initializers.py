@@ -21,11 +21,12 @@ CELLS = {
     "lstm": jrnn.LSTM(INPUT, HIDDEN),
     "lstm-peephole": jrnn.PeepholeLSTM(INPUT, HIDDEN),
     "lstm-projected": jrnn.ProjectedLSTM(INPUT, HIDDEN, 3),
+    "lstm-coupled": jrnn.CoupledLSTM(INPUT, HIDDEN),
     "gru-after": jrnn.GRU(INPUT, HIDDEN),
     "gru-before": jrnn.GRU(INPUT, HIDDEN, reset_after=False),
     "ctrnn": jrnn.CTRNN(INPUT, HIDDEN, tau=tuple(range(1, 9)), learn_tau=True),
 }
-GATED = {name: cell for name, cell in CELLS.items() if cell.forget_gate}
+GATED = {name: cell for name, cell in CELLS.items() if cell.forget_gate or cell.input_gate}
 OBLONG = {name: CELLS[name] for name in ("jordan", "lstm-projected")}
 SQUARE = {name: cell for name, cell in CELLS.items() if name not in OBLONG}
 
@@ -81,10 +82,11 @@ def test_standard_is_what_init_does_to_the_weights(cell):
         np.testing.assert_allclose(np.linalg.svd(q, compute_uv=False), 1, atol=1e-5)
     assert all(a.dtype == jnp.float32 for a in jax.tree.leaves(params))
     for gate, b in blocks(cell, params.b).items():
-        np.testing.assert_array_equal(b, 1 if isinstance(cell, LSTMS) and gate == "f" else 0)
+        np.testing.assert_array_equal(b, STARTS.get((type(cell), gate), 0))
 
 
-LSTMS = jrnn.LSTM | jrnn.PeepholeLSTM | jrnn.ProjectedLSTM
+STARTS = {(kind, "f"): 1 for kind in (jrnn.LSTM, jrnn.PeepholeLSTM, jrnn.ProjectedLSTM)} | {(jrnn.CoupledLSTM, "i"): -1}
+"""Biases that do not start at 0, all for an open forget gate."""
 
 
 def test_uniform():
@@ -127,7 +129,8 @@ def test_forget_bias(cell):
     unchanged(before, params, "b")
     old, new = blocks(cell, before.b), blocks(cell, params.b)
     for gate in cell.gates:
-        np.testing.assert_array_equal(new[gate], 2.5 if gate == cell.forget_gate else old[gate])
+        kept = -2.5 if cell.forget_gate is None and gate == cell.input_gate else old[gate]
+        np.testing.assert_array_equal(new[gate], 2.5 if gate == cell.forget_gate else kept)
 
 
 @on(GATED)
@@ -146,13 +149,13 @@ def test_chrono(cell):
     params = initializers.chrono(key(0), cell, before, longest=50)
     unchanged(before, params, "b")
     old, new = blocks(cell, before.b), blocks(cell, params.b)
-    memories = np.exp(new[cell.forget_gate])
+    memories = np.exp(new[cell.forget_gate] if cell.forget_gate else -new[cell.input_gate])
     assert memories.min() >= 1 - 1e-5
     assert memories.max() <= 49 + 1e-3
     assert len(set(memories)) == HIDDEN
     for gate in cell.gates:
         if gate == cell.input_gate:
-            np.testing.assert_array_equal(new[gate], -new[cell.forget_gate])
+            np.testing.assert_allclose(new[gate], -np.log(memories), rtol=1e-6)
         elif gate != cell.forget_gate:
             np.testing.assert_array_equal(new[gate], old[gate])
 

@@ -7,6 +7,7 @@ import pytest
 from cases import random_inputs, random_params
 
 import jrnn
+from jrnn.activations import Clipped
 
 TIME, BATCH, HIDDEN = 7, 2, 4
 
@@ -37,6 +38,30 @@ def peephole(cell, p, xs):
         i, f, g, o = lstm_gates(p, x, h)
         c = sigma(f + p.p_f * c) * c + sigma(i + p.p_i * c) * np.tanh(g)
         h = sigma(o + p.p_o * c) * np.tanh(c)
+        ys.append(h)
+    return ys
+
+
+def split_options(cell, p, xs):
+    """`LSTM` with every option: what goes into the gates is clipped, the cell has an activation of its own."""
+    h, c, ys = np.zeros((BATCH, HIDDEN)), np.zeros((BATCH, HIDDEN)), []
+    for x in xs:
+        i, f, g, o = (np.clip(a, -0.5, 0.5) for a in lstm_gates(p, x, h))
+        c = sigma(f) * c + sigma(i) * np.tanh(g)
+        h = sigma(o) * np.maximum(c, 0)
+        ys.append(h)
+    return ys
+
+
+def coupled(cell, p, xs):
+    """Greff et al. 2017: the forget gate is one minus the input gate."""
+    p_i, p_o = (0, 0) if p.p_i is None else (p.p_i, p.p_o)
+    h, c, ys = np.zeros((BATCH, HIDDEN)), np.zeros((BATCH, HIDDEN)), []
+    for x in xs:
+        i, g, o = np.split(x @ p.w_x + h @ p.w_h + p.b, 3, axis=-1)
+        i = sigma(i + p_i * c)
+        c = i * np.tanh(g) + (1 - i) * c
+        h = sigma(o + p_o * c) * np.tanh(c)
         ys.append(h)
     return ys
 
@@ -80,6 +105,18 @@ def ctrnn(cell, p, xs):
 ORACLES = {
     "jordan": (jrnn.Jordan(3, HIDDEN, 2, output_activation="sigmoid"), jordan),
     "peephole": (jrnn.PeepholeLSTM(3, HIDDEN), peephole),
+    "lstm-split-options": (
+        jrnn.LSTM(
+            3,
+            HIDDEN,
+            activation=Clipped("tanh", 0.5),
+            gate_activation=Clipped("sigmoid", 0.5),
+            cell_activation="relu",
+        ),
+        split_options,
+    ),
+    "coupled": (jrnn.CoupledLSTM(3, HIDDEN), coupled),
+    "coupled-peepholes": (jrnn.CoupledLSTM(3, HIDDEN, peepholes=True), coupled),
     "projected": (jrnn.ProjectedLSTM(3, HIDDEN, 2), projected),
     "gru-before": (jrnn.GRU(3, HIDDEN, reset_after=False), gru_before),
     "ctrnn": (jrnn.CTRNN(3, HIDDEN, tau=3.0, dt=0.5), ctrnn),

@@ -8,6 +8,8 @@ from .attentive import AttentionState as AttentionState
 from .convolutional import ConvGRU as ConvGRU
 from .convolutional import ConvLSTM as ConvLSTM
 from .convolutional import Convolutional as Convolutional
+from .coupled_lstm import CoupledLSTM as CoupledLSTM
+from .coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
 from .ctrnn import CTRNN as CTRNN
 from .ctrnn import CTRNNParams as CTRNNParams
 from .ctrnn import CTRNNState as CTRNNState

@@ -1,7 +1,7 @@
 """Long short-term memory: plain, with peepholes, with a recurrent projection. Gate order i f g o, as PyTorch has it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -247,10 +247,11 @@ def output_activation(cell: Any) -> Callable[[jax.Array], jax.Array]:
     return activation_function(cell.activation if cell.cell_activation is None else cell.cell_activation)
 
 
-def activated_gates(gates: jax.Array, gate: Activation, squash: Activation) -> list[jax.Array]:
-    """`gates` [..., 4 hidden] in the order i f g o, activated: `gate` on i, f, o and `squash` on g."""
+def activated_gates(
+    gates: jax.Array, gate: Activation, squash: Activation, order: Sequence[str] = LSTM.gates
+) -> list[jax.Array]:
+    """`gates` [..., gates * hidden] in that order, activated: `squash` on g and `gate` on the others."""
     if (gate, squash) == ("sigmoid", "tanh"):
-        return lstm_gates(gates)
-    i, f, g, o = jnp.split(gates, 4, -1)
+        return lstm_gates(gates, order)
     sigma, phi = activation_function(gate), activation_function(squash)
-    return [sigma(i), sigma(f), phi(g), sigma(o)]
+    return [(phi if name == "g" else sigma)(a) for name, a in zip(order, jnp.split(gates, len(order), -1), strict=True)]

@@ -71,8 +71,7 @@ def load(source: str | Path | onnx.ModelProto, *, node: str | None = None) -> tu
     `BatchFirst`. Outputs are those of Y with the directions side by side, states those of Y_h and Y_c.
 
     Initial states that the model holds, the same for every row, become a `LearnedState`; where they are inputs of the model pass
-    them as `state`, and sequence lengths as `lengths`. Coupled gates become an LSTM with a forget gate of minus the input gate's
-    weights, which computes 1 - i: trained further they are two.
+    them as `state`, and sequence lengths as `lengths`. Coupled gates are a `CoupledLSTM`.
 
     Args:
       source: a file, or a model.

@@ -11,7 +11,19 @@ import numpy as np
 import onnx
 
 from .. import activations
-from ..cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LearnedState, LearnedStateParams, LSTMParams, PeepholeLSTM
+from ..cells import (
+    GRU,
+    LSTM,
+    CoupledLSTM,
+    CoupledLSTMParams,
+    Elman,
+    ElmanParams,
+    GRUParams,
+    LearnedState,
+    LearnedStateParams,
+    LSTMParams,
+    PeepholeLSTM,
+)
 from ..cells.lstm import PeepholeLSTMParams
 from ..checks import Activation
 from ..layers import BatchFirst, Bidirectional, Directions, Layered, Recurrent
@@ -214,28 +226,21 @@ def _cell(node: Node, functions: list[Activation], w: Any, r: Any, b: Any, p: An
     gate, squash, opened = functions
     options: Any = {"activation": squash, "gate_activation": gate, "bias": b is not None}
     options |= {} if opened == squash else {"cell_activation": opened}
-    cell = (LSTM if p is None else PeepholeLSTM)(inputs, units, **options)
     biases: Any = None if two is None else dict(zip(gates, two.sum(0)[..., None], strict=True))
     peepholes: Any = None if p is None else dict(zip(("i", "o", "f"), np.split(p, 3), strict=True))
-    if node.attribute("input_forget", 0):
-        _couple(node, gate, [part for part in (*weights, biases, peepholes) if part is not None])
+    kind: Any = LSTM if p is None else PeepholeLSTM
+    if node.attribute("input_forget", 0):  # f = 1 - i, whatever the blocks of f hold
+        kind, options = CoupledLSTM, options | {"peepholes": p is not None}
+    cell = kind(inputs, units, **options)
     w_x, w_h = (joined(part, cell.gates) for part in weights)
     b = None if biases is None else joined(biases, cell.gates)[0]
+    if kind is CoupledLSTM:
+        return cell, CoupledLSTMParams(
+            w_x, w_h, b, *((None, None) if peepholes is None else (peepholes["i"], peepholes["o"]))
+        )
     if peepholes is None:
         return cell, LSTMParams(w_x, w_h, b)
     return cell, PeepholeLSTMParams(w_x, w_h, b, peepholes["i"], peepholes["f"], peepholes["o"])
-
-
-def _couple(node: Node, gate: Activation, parts: list[dict[str, np.ndarray]]) -> None:
-    """f = 1 - i, which is σ of minus what i is σ of: the forget gate's blocks are minus the input gate's."""
-    plain = gate.activation if isinstance(gate, activations.Clipped) else gate
-    if plain != "sigmoid" and not (isinstance(plain, activations.HardSigmoid) and plain.beta == 0.5):
-        raise ValueError(
-            f"{node.title}: input_forget with gates of {plain!r}; expected Sigmoid, or HardSigmoid of beta 0.5, for which "
-            "1 - f(x) is f(-x)"
-        )
-    for part in parts:
-        part["f"] = -part["i"]
 
 
 def _starts(node: Node, ways: int) -> list[list[np.ndarray]] | None:

@@ -1,7 +1,7 @@
 """Gates as XLA's CPU backend is fast at: read from where the projection put them, and activated all at once."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -64,19 +64,20 @@ def late_gates(
     return (jnp.arange(xs.shape[0]), wholes), read
 
 
-def lstm_gates(gates: jax.Array) -> list[jax.Array]:
-    """`gates` [..., 4 hidden] in the order i f g o, activated: a sigmoid on i, f, o and a tanh on g.
+def lstm_gates(gates: jax.Array, order: Sequence[str] = ("i", "f", "g", "o")) -> list[jax.Array]:
+    """`gates` [..., gates * hidden] in that order, activated: a tanh on g and a sigmoid on the others.
 
     It takes one tanh over the whole array, as σ(x) = tanh(x / 2) / 2 + 1/2: the CPU backend does not vectorise an
     activation of a slice inside a loop (46.7 against 8.5 µs a step at 128 units, 32 rows; 1.58 times the time forward,
     1.38 in training).
     """
     if not on("one_tanh"):
-        i, f, g, o = jnp.split(gates, 4, -1)
-        return [jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)]
-    half = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5], gates.dtype), gates.shape[-1] // 4)
-    i, f, g, o = jnp.split(jnp.tanh(gates * broadcast_like(half, gates)), 4, -1)
-    return [0.5 * i + 0.5, 0.5 * f + 0.5, g, 0.5 * o + 0.5]
+        blocks = zip(order, jnp.split(gates, len(order), -1), strict=True)
+        return [jnp.tanh(a) if name == "g" else jax.nn.sigmoid(a) for name, a in blocks]
+    factors = jnp.array([1.0 if name == "g" else 0.5 for name in order], gates.dtype)
+    half = jnp.repeat(factors, gates.shape[-1] // len(order))
+    blocks = jnp.split(jnp.tanh(gates * broadcast_like(half, gates)), len(order), -1)
+    return [a if name == "g" else 0.5 * a + 0.5 for name, a in zip(order, blocks, strict=True)]
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
