@@ -21,6 +21,7 @@ LSTM, GRU = jrnn.LSTM(INPUT, HIDDEN), jrnn.GRU(INPUT, HIDDEN)
 BEFORE = jrnn.GRU(INPUT, HIDDEN, reset_after=False)
 SOFT_GRU = jrnn.GRU(INPUT, HIDDEN, activation="soft_sign", gate_activation="hard_sigmoid")
 SOFT = jrnn.LSTM(INPUT, HIDDEN, activation="soft_sign", gate_activation="hard_sigmoid")
+RELU_OUT = jrnn.LSTM(INPUT, HIDDEN, cell_activation="relu")
 
 
 def without_bias(cell):
@@ -238,6 +239,10 @@ OPTIONS = {
     "haiku-bias": (HAIKU, without_bias(LSTM), ["LSTM: bias is False", "Haiku"]),
     "equinox-cell": (EQUINOX, ELMAN, ["Elman", "no counterpart in Equinox", "LSTM, GRU"]),
     "equinox-gates": (EQUINOX, SOFT, ["LSTM: activation is 'soft_sign'", "Equinox"]),
+    **{
+        f"{library}-cell-activation": (give, RELU_OUT, ["LSTM: cell_activation is 'relu'", library.title(), "'tanh'"])
+        for library, give in {"flax": LINEN, "keras": KERAS, "haiku": HAIKU, "equinox": EQUINOX}.items()
+    },
     "equinox-reset": (EQUINOX, BEFORE, ["GRU: reset_after is False", "Equinox"]),
 }
 

@@ -238,6 +238,10 @@ LAYERS = {
     "activation": (jrnn.Recurrent(jrnn.Elman(INPUT, HIDDEN, activation="gelu")), ["Elman: activation", "gelu", "relu"]),
     "function": (jrnn.Elman(INPUT, HIDDEN, activation=jnp.sin), ["Elman: activation", "sin", "'tanh' or 'relu'"]),
     "reset-before": (jrnn.GRU(INPUT, HIDDEN, reset_after=False), ["GRU: reset_after is False", "PyTorch"]),
+    "cell-activation": (
+        jrnn.LSTM(INPUT, HIDDEN, cell_activation="relu"),
+        ["LSTM: cell_activation is 'relu'", "PyTorch"],
+    ),
     "peepholes": (jrnn.PeepholeLSTM(INPUT, HIDDEN), ["PeepholeLSTM", "no counterpart in PyTorch", "ProjectedLSTM"]),
     "reverse": (jrnn.Recurrent(LSTM, reverse=True), ["reverse=True", "no counterpart", "jrnn.rnn"]),
     "residual": (jrnn.Residual(jrnn.Recurrent(jrnn.LSTM(3, 3))), ["Residual", "no counterpart", "jrnn.rnn"]),

@@ -156,6 +156,9 @@ def test_requests_that_cannot_be_met():
         r"activation of Elman\(.* is 'gelu'; ONNX has 'tanh', 'sigmoid'",
         jrnn.Elman(2, 3, activation="gelu"),
     )
+    clipped = jrnn.activations.Clipped("tanh", 2)
+    both = jrnn.LSTM(2, 3, activation=clipped, gate_activation=jrnn.activations.Clipped("sigmoid", 2))
+    fails(ValueError, r"the cell of LSTM\(.* is activated by Clipped.*expected cell_activation='tanh'", both)
     fails(ValueError, r"gate_activation of LSTM\(.* is <", jrnn.LSTM(2, 3, gate_activation=jax.nn.sigmoid))
     gru = jrnn.GRU(INPUT, HIDDEN)
     fails(TypeError, r"params has dtype bfloat16;.*float32", gru, cast(random_params(gru), jnp.bfloat16))

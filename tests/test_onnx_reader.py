@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
-from cases import given, normal, random_params
+from cases import given, normal, random_params, same
 from onnx import TensorProto, helper, numpy_helper
 from onnx.backend.test.case.node.gru import GRU as GRUCases
 from onnx.backend.test.case.node.lstm import LSTM as LSTMCases
@@ -17,6 +17,7 @@ from onnx.backend.test.case.node.rnn import RNN as RNNCases
 
 import jrnn
 from jrnn.interop import onnx as interop
+from jrnn.interop.int8 import dequantize, quantize
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -383,6 +384,176 @@ def test_dtypes():
     cell_params, xs, _ = given(layer.cell)
     assert layer.apply(params, xs.astype(jnp.float16))[1].dtype == jnp.float16
     assert cell_params.w_x.shape == params.w_x.shape
+
+
+ACTIVATIONS = jrnn.activations
+ROUND = {
+    "elu": jrnn.Elman(INPUT, HIDDEN, activation="elu"),
+    "identity": jrnn.PeepholeLSTM(INPUT, HIDDEN, activation="leaky_relu", cell_activation="identity"),
+    "hard": jrnn.LSTM(INPUT, HIDDEN, gate_activation="hard_sigmoid", cell_activation=ACTIVATIONS.ScaledTanh(1.7, 0.6)),
+    "numbers": jrnn.GRU(INPUT, HIDDEN, gate_activation=ACTIVATIONS.Clipped(ACTIVATIONS.HardSigmoid(0.2), 0.7),
+                        activation=ACTIVATIONS.Clipped("softplus", 0.7)),
+    "without-bias": jrnn.LSTM(INPUT, HIDDEN, bias=False),
+    "gru-without-bias": jrnn.GRU(INPUT, HIDDEN, reset_after=False, bias=False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lengths", [False, True], ids=["whole", "lengths"])
+@pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
+@pytest.mark.parametrize("name", ROUND | STACKS)
+def test_what_is_read_back_is_the_same_layer(name, int8, lengths):
+    """With the names and the numbers that it was given, and the weights up to the rounding of int8 times scale."""
+    model = (ROUND | STACKS)[name]
+    params = quantize(random_params(model)) if int8 else random_params(model)
+    layer, back = interop.load(interop.export(model, params, lengths=lengths))
+    assert layer == (jrnn.Recurrent(model) if isinstance(model, jrnn.Cell) else model)
+    same(back, dequantize(params), 1e-7)
+
+
+def test_a_learned_state_for_any_number_of_rows():
+    """Expanded to as many as X has: a constant, though its shape is none."""
+    values, start = drawn("LSTM", 1), np.asarray(normal(9, 1, 1, HIDDEN))
+    node = node_of("LSTM", values)
+    nodes = [
+        helper.make_node("Shape", ["X"], ["shape"]),
+        helper.make_node("Gather", ["shape", "one"], ["rows"]),
+        helper.make_node("Concat", ["one", "rows", "units"], ["size"], axis=0),
+        helper.make_node("Expand", ["start", "size"], ["h"]),
+        helper.make_node("ConstantOfShape", ["size"], ["c"]),
+        node,
+    ]
+    constants = values | {"start": start, "one": np.array([1]), "units": np.array([HIDDEN])}
+    model = stacked(*nodes, tensors=[tensor(name, value) for name, value in constants.items()])
+    layer, params = interop.load(model)
+    np.testing.assert_array_equal(params.state.h, start[0, 0])
+    xs = normal(1, TIME, ROWS, INPUT)
+    close(applied(layer, params, xs)[2], in_onnxruntime(onnx_with(model, "Y_c"), {"X": np.asarray(xs)})[0])
+
+
+def onnx_with(model, output):
+    """The same model, which gives this tensor."""
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    del other.graph.output[:]
+    other.graph.output.append(onnx.ValueInfoProto(name=output))
+    return other
+
+
+def two(between, lengths=("", ""), extra=(), time="time"):
+    """Two GRUs in both directions; Z, which the second reads, is what `between` makes of Y0."""
+    values = [drawn("GRU", 2), drawn("GRU", 2, seed=1)]
+    values[1]["W"] = np.asarray(normal(5, 2, 3 * HIDDEN, 2 * HIDDEN, scale=0.5))
+    tensors = [tensor(f"{name}{n}", value) for n in (0, 1) for name, value in values[n].items()]
+    nodes = [
+        helper.make_node("GRU", [x, f"W{n}", f"R{n}", f"B{n}", lengths[n]], [f"Y{n}"], f"gru{n}", hidden_size=HIDDEN,
+                         direction="bidirectional")
+        for n, x in enumerate(["X", "Z"])
+    ]  # fmt: skip
+    model = stacked(nodes[0], *between, nodes[1], tensors=[*tensors, *(tensor(n, np.array(a)) for n, a in extra)])
+    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    if time != "time":
+        sizes[0].dim_value, sizes[1].dim_value = time, ROWS
+    if any(lengths):
+        model.graph.input.append(helper.make_tensor_value_info("n", TensorProto.INT32, ["rows"]))
+    return model
+
+
+TURNED = helper.make_node("Transpose", ["Y0"], ["T"], perm=[0, 2, 1, 3])
+LAID_OUT = [TURNED, helper.make_node("Reshape", ["T", "to"], ["Z"])]
+ANY, FIXED = ("to", [0, 0, -1]), ("to", [TIME, ROWS, 2 * HIDDEN])
+COMPUTED = [
+    TURNED,
+    helper.make_node("Shape", ["T"], ["sizes"]),
+    helper.make_node("Slice", ["sizes", "from", "until"], ["first"]),
+    helper.make_node("Concat", ["first", "rest"], ["to"], axis=0),
+    helper.make_node("Reshape", ["T", "to"], ["Z"]),
+]
+BETWEEN = {
+    "any-size": two(LAID_OUT, extra=[ANY]),
+    "dropped-out": two([*LAID_OUT[:1], helper.make_node("Reshape", ["T", "to"], ["D"]), helper.make_node("Dropout", ["D"], ["Z"])],
+                       extra=[ANY]),
+    "of-one-size": two(LAID_OUT, extra=[FIXED], time=TIME),
+    "of-computed-size": two(COMPUTED, extra=[("from", [0]), ("until", [2]), ("rest", [-1])]),
+    "with-lengths": two(LAID_OUT, ("n", "n"), [ANY]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_layouts_between_the_layers_of_a_stack(name):
+    model, xs = BETWEEN[name], normal(1, TIME, ROWS, INPUT)
+    lengths = jnp.array([2, 5], jnp.int32) if name == "with-lengths" else None
+    layer, params = interop.load(model)
+    assert isinstance(layer, jrnn.Layered)
+    feeds = {"X": np.asarray(xs)} | ({} if lengths is None else {"n": np.asarray(lengths)})
+    wanted = in_onnxruntime(model, feeds)[0]
+    close(layer.apply(params, xs, lengths=lengths)[1], wanted.transpose(0, 2, 1, 3).reshape(TIME, ROWS, -1))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        two(LAID_OUT, ("n", ""), [ANY]),  # the padding, which the second would read as real
+        two(
+            [TURNED, helper.make_node("Reshape", ["T", "to"], ["N"]), helper.make_node("Relu", ["N"], ["Z"])],
+            extra=[ANY],
+        ),
+        two([helper.make_node("Reshape", ["Y0", "to"], ["Z"])], extra=[FIXED], time=TIME),  # not turned
+    ],
+    ids=["lengths-of-one", "relu", "other-order"],
+)
+def test_what_is_no_stack(model):
+    with pytest.raises(ValueError, match=r"the model has GRU 'gru0', GRU 'gru1', not one after the other"):
+        interop.load(model)
+
+
+def test_models_of_great_depth_and_with_functions():
+    """Thousands of nodes before the operator; the operator inside a function of the model's own."""
+    values = drawn("GRU", 1)
+    tensors = [tensor(name, value) for name, value in values.items()]
+    many = [helper.make_node("Relu", ["X" if n == 0 else f"x{n}"], [f"x{n + 1}"]) for n in range(2000)]
+    gru = helper.make_node("GRU", ["x2000", "W", "R", "B"], ["Y"], hidden_size=HIDDEN)
+    layer, params = interop.load(stacked(*many, gru, tensors=tensors))
+    inside = helper.make_node("GRU", ["a", "b", "c", "d"], ["e"], hidden_size=HIDDEN)
+    opsets = [helper.make_opsetid("", 17)]
+    model = stacked(helper.make_node("Mine", ["X", "W", "R", "B"], ["Y"], domain="own"), tensors=tensors)
+    model.functions.append(helper.make_function("own", "Mine", ["a", "b", "c", "d"], ["e"], [inside], opsets))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    other, same_params = interop.load(model)
+    assert layer == other
+    same(params, same_params)
+    model.functions.pop()
+    model.graph.node[0].op_type = "GRU"  # another's, of this name
+    with pytest.raises(ValueError, match="the model has no operator of RNN, LSTM, GRU"):
+        interop.load(model)
+
+
+WRONG = {
+    "double": (lambda v: {n: a.astype(float) for n, a in v.items()}, {}, "W has dtype float64, which JAX would round"),
+    "mixed": (lambda v: v | {"B": v["B"].astype(np.float16)}, {}, "B has dtype float16 but W has float32"),
+    "integers": (lambda v: v | {"W": v["W"].astype(int)}, {}, "W has dtype int64; expected floating"),
+    "axes": (lambda v: v | {"R": np.float32(1)}, {}, r"R \[\]; expected \[directions, gates \* units, in\]"),
+    "size": (lambda v: v, {"hidden_size": 7}, r"hidden_size is 7; expected 4, as R \[1, 12, 4\] has it"),
+    "direction": (lambda v: v, {"direction": "up"}, "direction is 'up'; expected forward, reverse or"),
+    "clip": (lambda v: v, {"clip": -1.0}, "clip is -1.0; expected a positive number"),
+    "state": (lambda v: v | {"h": np.ones((1, 2, 5), np.float32)}, {}, r"initial_h is \[1, 2, 5\]; expected \[1, 2, 4\]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "attributes", "words"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_with_an_operator_is_named(change, attributes, words):
+    values = drawn("GRU", 1)
+    node = node_of("GRU", values)
+    node.input.append("h")
+    del node.attribute[:]
+    for name, value in ({"hidden_size": HIDDEN} | attributes).items():
+        node.attribute.append(helper.make_attribute(name, value))
+    with pytest.raises(ValueError, match=f"GRU 'Y': .*{words}"):
+        interop.load(as_model(node, change(values)))
+
+
+def test_what_is_no_path():
+    with pytest.raises(TypeError, match=r"source is int 3; expected the path of an ONNX file"):
+        interop.load(3)  # type: ignore[arg-type]
 
 
 PUBLISHED = {

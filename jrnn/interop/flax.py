@@ -121,6 +121,8 @@ def _check(cell: Cell) -> None:
     require(cell, "Flax", bias=(True,))
     if isinstance(cell, GRU):
         require(cell, "Flax", reset_after=(True,))
+    if isinstance(cell, LSTM):  # one activation_fn for the candidate and the cell
+        require(cell, "Flax", cell_activation=(None, cell.activation))
 
 
 def _from_flax(cell: Cell, nested: Any, layout: dict[str, str], name: str) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from ..cell import Cell
 from ..cells import GRU, LSTM, Elman
 from ..checks import check_params, describe
-from .arrays import check_alike, checked, is_kind, regroup, template, to_jax, unsupported
+from .arrays import check_alike, checked, is_kind, regroup, require, template, to_jax, unsupported
 
 KINDS = (Elman, LSTM, GRU)
 NAMES = ("kernel", "recurrent_kernel", "bias")
@@ -103,6 +103,8 @@ def _weights_of(cell: Any, layer: Any) -> Sequence[Any]:
 def _shapes(cell: Any) -> dict[str, tuple[int, ...]]:
     if type(cell) not in KINDS:
         raise unsupported(cell, "Keras", KINDS)
+    if isinstance(cell, LSTM):  # one activation for the candidate and the cell
+        require(cell, "Keras", cell_activation=(None, cell.activation))
     blank = template(cell)
     shapes = {"kernel": blank.w_x.shape, "recurrent_kernel": blank.w_h.shape}
     if cell.bias:

@@ -1,5 +1,6 @@
 """ONNX: recurrent layers as its standard operators RNN, LSTM and GRU, for onnxruntime and the devices it serves."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ..checks import describe
 from ..models import Classifier, Conditional, Tagger
 from .onnx_graph import ACTIVATIONS as ACTIVATIONS
 from .onnx_graph import Graph
@@ -62,7 +64,7 @@ def export(
     return _proto(graph, wanted, x, y, ("batch",) if step else ("time", "batch"))
 
 
-def load(source: str | Path | onnx.ModelProto, *, node: str | None = None) -> tuple[Any, Any]:
+def load(source: str | os.PathLike[str] | onnx.ModelProto, *, node: str | None = None) -> tuple[Any, Any]:
     """The recurrent part of an ONNX model, whoever made it: `(layer, params)`, for `layer.apply(params, xs)`.
 
     RNN, LSTM and GRU are read with all of their activations, in either direction or both, with clip, peepholes, coupled gates
@@ -83,6 +85,8 @@ def load(source: str | Path | onnx.ModelProto, *, node: str | None = None) -> tu
         is not known; a file that is none. Each says what was found and what to do.
     """
     model = source
+    if not isinstance(source, str | os.PathLike | onnx.ModelProto):
+        raise TypeError(f"source is {describe(source)}; expected the path of an ONNX file, or an onnx.ModelProto")
     if not isinstance(source, onnx.ModelProto):
         path = Path(source)
         if not path.is_file():
@@ -93,7 +97,7 @@ def load(source: str | Path | onnx.ModelProto, *, node: str | None = None) -> tu
             raise ValueError(f"source {path} cannot be read as an ONNX model: {error}") from error
     try:
         return tuple(read(model, node))  # type: ignore[return-value]
-    except ValueError as error:
+    except Exception as error:  # of a damaged model, any
         where = "" if isinstance(source, onnx.ModelProto) else f"{source}: "
         raise ValueError(f"{where}{error}") from error
 

@@ -26,6 +26,8 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
     "soft_sign": ("Softsign", {}),
     "softplus": ("Softplus", {}),
+    "elu": ("Elu", {"alpha": 1.0}),
+    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
 }
 WITH_NUMBERS = (Affine, HardSigmoid, LeakyRelu, ThresholdedRelu, ScaledTanh, Elu)
 """Of `jrnn.activations`, those that ONNX has under their names."""
@@ -65,6 +67,11 @@ def _activations(cell: Cell, operator: _Operator, directions: int) -> dict[str, 
         if place < 2:  # ONNX clips what activates a sum of the input and the past, so not an LSTM's cell
             limits.append(choice.limit if isinstance(choice, Clipped) else 0.0)
             choice = choice.activation if isinstance(choice, Clipped) else choice
+        elif isinstance(choice, Clipped):
+            raise ValueError(
+                f"the cell of {cell} is activated by {choice!r}; ONNX clips what goes into the gates alone: expected "
+                "cell_activation='tanh', or another that is not Clipped"
+            )
         if isinstance(choice, WITH_NUMBERS):
             chosen.append((type(choice).__name__, dataclasses.asdict(choice)))
         elif isinstance(choice, str) and choice in ACTIVATIONS:
@@ -167,7 +174,7 @@ class Graph:
         before = [[getattr(s, field) for s in state] for field in fields]
         w = self.stacked([_blocks(p.w_x, operator.gates) for p in params])
         r = self.stacked([_blocks(p.w_h, operator.gates) for p in params])
-        b = self.constant(np.stack([_bias(cell, p, operator.gates) for p in params]))
+        b = self.constant(np.stack([_bias(cell, p, operator.gates) for p in params])) if cell.bias else ""
         starts = [self.joined([self.unsqueeze(s, 0) for s in names]) for names in before]
         inputs = [x, w, r, b, self.lengths, *starts]
         if isinstance(cell, PeepholeLSTM):

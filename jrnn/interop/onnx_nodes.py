@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper, numpy_helper, version_converter
 from onnx.reference import ReferenceEvaluator
 
-OPERATORS = ("RNN", "LSTM", "GRU", "DynamicQuantizeLSTM")
+OPERATORS = {**dict.fromkeys(("RNN", "LSTM", "GRU"), ("", "ai.onnx")), "DynamicQuantizeLSTM": ("com.microsoft",)}
+"""By name, the domains in which they are these."""
+LATER = 19  # the first opset of which onnx's reference has DequantizeLinear
 
 
 class Node(NamedTuple):
@@ -48,77 +50,77 @@ class Node(NamedTuple):
 
 
 class Scope:
-    """The tensors that a node of a graph sees: those of the graph and of the graphs around it."""
+    """The tensors that a node of a graph sees: those of the graph and of the graphs around it.
+
+    Constants are initialisers, and what follows from constants alone by nodes that draw nothing and hold no graph.
+    """
 
     def __init__(self, graph: onnx.GraphProto, model: onnx.ModelProto, outer: "Scope | None" = None):
-        self.graph, self.model, self.outer = graph, model, outer
-        self.initializers = {tensor.name: tensor for tensor in graph.initializer}
-        self.makers = {output: node for node in graph.node for output in node.output if output}
-        self.known: dict[str, Any] = {}
+        self.graph, self.model = graph, model
+        self.tensors: dict[str, onnx.TensorProto] = dict(outer.tensors) if outer else {}
+        self.tensors |= {tensor.name: tensor for tensor in graph.initializer}
+        self.makers: dict[str, onnx.NodeProto] = dict(outer.makers) if outer else {}
+        self.makers |= {output: node for node in graph.node for output in node.output if output}
+        self.outside = list(outer.folded) if outer else []
+        self.folded: list[onnx.NodeProto] = list(self.outside)  # the nodes that make constants, in order
+        known = {*self.tensors, "", *(output for node in self.folded for output in node.output)}
+        for node in graph.node:  # in order, and no recursion: a graph may be thousands of nodes deep
+            random = node.op_type.startswith(("Random", "Multinomial", "Bernoulli"))
+            if not random and known.issuperset(node.input) and not any(map(_graphs, node.attribute)):
+                self.folded.append(node)
+                known.update(node.output)
+        self.constants = known - {""}
 
     def nodes(self) -> Iterator[Node]:
         """The recurrent ones, those inside of branches and loops too."""
         for node in self.graph.node:
-            if node.op_type in OPERATORS:
+            if node.domain in OPERATORS.get(node.op_type, ()):
                 yield Node(node, self)
-            for attribute in node.attribute:
-                for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-                    yield from Scope(inner, self.model, self).nodes()
-
-    def find(self, name: str) -> "Scope | None":
-        if name in self.initializers or name in self.makers:
-            return self
-        return None if self.outer is None else self.outer.find(name)
+            for graph in (graph for attribute in node.attribute for graph in _graphs(attribute)):
+                yield from Scope(graph, self.model, self).nodes()
 
     def constant(self, name: str) -> Any:
         """The value of a tensor that depends on no input; None of another."""
-        home = self.find(name)
-        if home is None:
+        if name in self.tensors:
+            return numpy_helper.to_array(self.tensors[name])
+        return self._evaluated(self.folded, {}, name) if name in self.constants else None
+
+    def between(self, start: str, value: Any, end: str) -> Any:
+        """`end` where `start` is `value`; None where it depends on more than that."""
+        nodes = [*self.outside, *(node for node in self.graph.node if start not in node.output)]
+        return self._evaluated(nodes, {start: value}, end)
+
+    def _evaluated(self, nodes: Sequence[onnx.NodeProto], inputs: dict[str, Any], output: str) -> Any:
+        needed, made, chosen = {output}, {"", *inputs}, []
+        for node in reversed(nodes):
+            if not needed.isdisjoint(node.output):
+                chosen.append(node)
+                needed.update(node.input)
+                made.update(node.output)
+        if needed - made - self.tensors.keys():
             return None
-        if name not in home.known:
-            home.known[name] = None  # of a graph with a ring in it, which is none
-            home.known[name] = home._constant(name)
-        return home.known[name]
-
-    def _constant(self, name: str) -> Any:
-        if name in self.initializers:
-            return numpy_helper.to_array(self.initializers[name])
-        node = self.makers[name]
-        inputs = {}
-        for one in filter(None, node.input):
-            inputs[one] = self.constant(one)
-            if inputs[one] is None:
-                return None
-        random = node.op_type.startswith(("Random", "Multinomial", "Bernoulli"))
-        if random or any(a.HasField("g") for a in node.attribute):
-            return None
-        return evaluated([node], inputs, name, self.model)
-
-    def made_by(self, name: str, kinds: Sequence[str]) -> list[onnx.NodeProto] | None:
-        """The nodes between a tensor and one of these kinds, in order, it first, where the others' inputs are constant."""
-        path: list[onnx.NodeProto] = []
-        while name in self.makers:
-            path.insert(0, node := self.makers[name])
-            if node.op_type in kinds:
-                return path
-            varying = [one for one in node.input if one and self.constant(one) is None]
-            if len(varying) != 1:
-                return None
-            name = varying[0]
-        return None
+        tensors = [self.tensors[name] for name in sorted(needed - made)]
+        return evaluated(chosen[::-1], inputs, output, self.model, tensors)
 
 
-def evaluated(nodes: Sequence[onnx.NodeProto], inputs: dict[str, Any], output: str, model: onnx.ModelProto) -> Any:
-    """What ONNX's own reference makes of the inputs; an operator that it lacks in the model's opset is taken from its own."""
+def _graphs(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
+    return ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs)
+
+
+def evaluated(
+    nodes: Sequence[onnx.NodeProto], inputs: dict[str, Any], output: str, model: onnx.ModelProto, tensors: Sequence[Any]
+) -> Any:
+    """What ONNX's own reference makes of the inputs and tensors; an operator that it lacks in the model's opset is taken from a
+    later one, to which the nodes are converted."""
     named = [onnx.ValueInfoProto(name=name) for name in inputs]
-    graph = helper.make_graph(nodes, "part", named, [onnx.ValueInfoProto(name=output)])
-    newest = [helper.make_opsetid("", onnx.defs.onnx_opset_version())]
-    for opsets in list(model.opset_import), newest:
-        part = helper.make_model(graph, opset_imports=opsets, functions=model.functions)
+    graph = helper.make_graph(nodes, "part", named, [onnx.ValueInfoProto(name=output)], tensors)
+    part = helper.make_model(graph, opset_imports=list(model.opset_import))
+    reason: Exception | None = None
+    for convert in (lambda part: part, lambda part: version_converter.convert_version(part, LATER)):
         try:
-            return np.asarray(next(iter(ReferenceEvaluator(part).run([output], inputs))))
+            return np.asarray(next(iter(ReferenceEvaluator(convert(part)).run([output], inputs))))
         except Exception as error:  # whatever an operator raises
-            reason = error
+            reason = reason or error
     raise ValueError(
         f"{output!r} is constant but cannot be computed ({reason!s:.200}): save the model with its value as initialiser"
     )

@@ -1,6 +1,7 @@
 """ONNX's operators RNN, LSTM and GRU as layers: what `jrnn.interop.onnx.load` reads."""
 
 import functools
+import itertools
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
+from onnx import inliner
 
 from .. import activations
 from ..cells import (
@@ -27,8 +29,9 @@ from ..cells import (
 from ..cells.lstm import PeepholeLSTMParams
 from ..checks import Activation
 from ..layers import BatchFirst, Bidirectional, Directions, Layered, Recurrent
-from .onnx_graph import WITH_NUMBERS
-from .onnx_nodes import OPERATORS, Node, Scope, evaluated
+from .arrays import check_dtypes
+from .onnx_graph import ACTIVATIONS, WITH_NUMBERS
+from .onnx_nodes import OPERATORS, Node, Scope
 
 NAMED: dict[str, Activation] = {
     "tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "softsign": "soft_sign", "softplus": "softplus",
@@ -49,6 +52,8 @@ class Read(NamedTuple):
 
 def read(model: onnx.ModelProto, node: str | None) -> Read:
     """See `jrnn.interop.onnx.load`."""
+    if model.functions:
+        model = inliner.inline_local_functions(model)
     found = list(Scope(model.graph, model).nodes())
     if not found:
         raise ValueError(f"the model has no operator of {', '.join(OPERATORS)}; expected one at least")
@@ -57,10 +62,10 @@ def read(model: onnx.ModelProto, node: str | None) -> Read:
         if len(chosen) != 1:
             raise ValueError(f"node is {node!r}; expected the name, or an output, of one of {_titles(found)}")
         return _read(chosen[0])
-    chain = _chain(found)
-    if chain is None:
+    shapes = _shapes(model) if len(found) > 1 else {}
+    if not all(_reads(after, before, shapes) for before, after in itertools.pairwise(found)):
         raise ValueError(f"the model has {_titles(found)}, not one after the other; choose one by node=")
-    parts = [_read(one) for one in chain]
+    parts = [_read(one) for one in found]
     if len(parts) == 1:
         return parts[0]
     first = [isinstance(part.layer, BatchFirst) for part in parts]
@@ -73,42 +78,29 @@ def _titles(nodes: Sequence[Node]) -> str:
     return ", ".join(node.title for node in nodes)
 
 
-def _chain(nodes: list[Node]) -> list[Node] | None:
-    """The nodes from the first to the last, where each but the first reads all that the one before it gives, and nothing else."""
-    by_output = {node.proto.output[0]: place for place, node in enumerate(nodes) if node.proto.output}
-    after: dict[int, int] = {}
-    for place, node in enumerate(nodes):
-        path = node.scope.made_by(node.proto.input[0], OPERATORS)
-        if path:
-            before = by_output[path[0].output[0]]
-            if before in after or not _is_plain(path, node, nodes[before]):
-                return None
-            after[before] = place
-    starts = set(range(len(nodes))) - set(after.values())
-    if len(starts) != 1:
-        return None
-    chain = [starts.pop()]
-    while chain[-1] in after:
-        chain.append(after[chain[-1]])
-    return [nodes[place] for place in chain]
-
-
-def _is_plain(path: list[onnx.NodeProto], to: Node, source: Node) -> bool:
-    """Whether what lies between two nodes lays the directions side by side and does nothing else; tried with numbers."""
-    ways, units = len(source.known(2, "R")), _units(source)
-    turned = bool(source.attribute("layout", 0))
-    if turned != bool(to.attribute("layout", 0)):
+def _reads(after: Node, before: Node, shapes: dict[str, list[int]]) -> bool:
+    """Whether a node reads what the one before it gives with the directions side by side and nothing else; tried with numbers."""
+    y, turned = before.proto.output[0], bool(before.attribute("layout", 0))
+    alike = turned == bool(after.attribute("layout", 0)) and before.input(4) == after.input(4)
+    if after.scope is not before.scope or not alike or not y:
         return False
-    shape = (2, 3, ways, units) if turned else (3, ways, 2, units)  # [batch, time, ...] or [time, ways, batch, units]
-    y = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    wanted = y.reshape(2, 3, -1) if turned else y.transpose(0, 2, 1, 3).reshape(3, 2, -1)
+    ways, units = len(before.known(2, "R")), _units(before)
+    sizes = shapes.get(y) or [0] * 4  # 0: any
+    time, rows = (sizes[1] or 3, sizes[0] or 2) if turned else (sizes[0] or 3, sizes[2] or 2)
+    shape = (rows, time, ways, units) if turned else (time, ways, rows, units)
+    value = np.random.default_rng(0).integers(-99, 99, shape).astype(np.float32)  # whole, so that 16 bits hold them too
+    wanted = value.reshape(rows, time, -1) if turned else value.transpose(0, 2, 1, 3).reshape(time, rows, -1)
     try:
-        inputs = {one: to.scope.constant(one) for node in path[1:] for one in node.input}
-        inputs = {name: value for name, value in inputs.items() if value is not None} | {path[0].output[0]: y}
-        found = y if len(path) == 1 else evaluated(path[1:], inputs, to.proto.input[0], to.scope.model)
-    except ValueError:  # a shape that is fixed, an operator that the reference lacks
+        found = before.scope.between(y, value, after.input(0))
+    except ValueError:  # a shape that does not fit, an operator that the reference lacks
         return False
-    return found.shape == wanted.shape and bool(np.array_equal(found, wanted))
+    return found is not None and found.shape == wanted.shape and bool(np.array_equal(found, wanted))
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """The sizes of tensors, as far as they are known, 0 where not."""
+    known = onnx.shape_inference.infer_shapes(model).graph.value_info
+    return {one.name: [size.dim_value for size in one.type.tensor_type.shape.dim] for one in known}
 
 
 def _units(node: Node) -> int:
@@ -149,19 +141,32 @@ def _weights(node: Node) -> tuple[Any, Any, Any, Any]:
     if node.proto.op_type.startswith("Dynamic"):
         w, r = _dequantised(node, w, 8, "W"), _dequantised(node, r, 10, "R")
     gates = len(GATES[node.kind])
+    if w.ndim != 3 or r.ndim != 3:
+        raise ValueError(
+            f"{node.title}: W is {list(w.shape)}, R {list(r.shape)}; expected [directions, gates * units, in] of both"
+        )
     units = r.shape[-1]
-    ways = 2 if node.attribute("direction", "forward") == "bidirectional" else 1
+    direction = node.attribute("direction", "forward")
+    if direction not in ("forward", "reverse", "bidirectional"):
+        raise ValueError(f"{node.title}: direction is {direction!r:.80}; expected forward, reverse or bidirectional")
+    ways = 2 if direction == "bidirectional" else 1
+    if (stated := node.attribute("hidden_size", units)) != units:
+        raise ValueError(f"{node.title}: hidden_size is {stated}; expected {units}, as R {list(r.shape)} has it")
     wanted = {"W": (ways, gates * units, w.shape[-1]), "R": (ways, gates * units, units)}
     wanted |= {} if b is None else {"B": (ways, 2 * gates * units)}
     wanted |= {} if p is None else {"P": (ways, 3 * units)}
     for name, value in {"W": w, "R": r, "B": b, "P": p}.items():
         if value is not None and value.shape != wanted[name]:
             raise ValueError(f"{node.title}: {name} is {list(value.shape)}; expected {list(wanted[name])}")
+    given = {name: value.dtype for name, value in {"W": w, "R": r, "B": b, "P": p}.items() if value is not None}
+    check_dtypes(given, node.title)
     return w, r, b, p
 
 
 def _dequantised(node: Node, values: np.ndarray, at: int, name: str) -> np.ndarray:
     """Weights of onnxruntime's DynamicQuantizeLSTM, [ways, in, gates * units] in 8 bits, as floats the other way round."""
+    if values.ndim != 3:
+        raise ValueError(f"{node.title}: {name} is {list(values.shape)}; expected [directions, in, gates * units]")
     scale, zero = node.known(at, f"{name}_scale"), node.known(at + 1, f"{name}_zero_point")
     scale, zero = (a.reshape(len(values), 1, -1) for a in (scale, zero))
     return ((values.astype(np.float32) - zero.astype(np.float32)) * scale).swapaxes(1, 2)
@@ -174,7 +179,9 @@ def _activations(node: Node, ways: int) -> list[list[Activation]]:
     if len(names) != ways * len(DEFAULTS[node.kind]):
         raise ValueError(f"{node.title}: activations is {names}; expected {ways * len(DEFAULTS[node.kind])} of them")
     alphas, betas = (iter(node.attribute(f"activation_{name}", [])) for name in ("alpha", "beta"))
-    clip = float(node.attribute("clip", 0.0))
+    clip = _decimal(node.attribute("clip", 0.0))
+    if clip < 0:
+        raise ValueError(f"{node.title}: clip is {clip}; expected a positive number, or none")
 
     def one(name: str) -> Activation:
         if name.lower() in NAMED:
@@ -186,15 +193,28 @@ def _activations(node: Node, ways: int) -> list[list[Activation]]:
         fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
         given = {field: next(source, None) for field, source in (("alpha", alphas), ("beta", betas)) if field in fields}
         try:
-            return kind(**{field: float(value) for field, value in given.items() if value is not None})
+            made = kind(**{field: _decimal(value) for field, value in given.items() if value is not None})
         except TypeError:
             raise ValueError(f"{node.title}: {name} has no alpha and beta; expected both") from None
+        return next((ours for ours, (theirs, own) in ACTIVATIONS.items() if _is(made, theirs, own)), made)
 
     chosen: list[Any] = [one(name) for name in names]
     per = len(DEFAULTS[node.kind])
     if clip > 0:  # of what activates a sum of the input and the past, so not of an LSTM's cell
         chosen = [f if per == 3 and n % 3 == 2 else activations.Clipped(f, clip) for n, f in enumerate(chosen)]
     return [chosen[start : start + per] for start in range(0, len(chosen), per)]
+
+
+def _decimal(value: float) -> float:
+    """The shortest decimal that is this number in float32, in which ONNX keeps it: 0.2 and not 0.20000000298."""
+    return float(str(np.float32(value)))
+
+
+def _is(made: Activation, name: str, numbers: dict[str, float]) -> bool:
+    """Whether it is what a name of ours stands for: `"hard_sigmoid"` for HardSigmoid of 1/6 and 0.5."""
+    return type(made).__name__ == name and all(
+        np.float32(getattr(made, n)) == np.float32(v) for n, v in numbers.items()
+    )
 
 
 def _cell(node: Node, functions: list[Activation], w: Any, r: Any, b: Any, p: Any) -> tuple[Any, Any]:
@@ -246,21 +266,36 @@ def _cell(node: Node, functions: list[Activation], w: Any, r: Any, b: Any, p: An
 def _starts(node: Node, ways: int) -> list[list[np.ndarray]] | None:
     """The states before the first step that the model holds, h and c of each direction without rows; None where they are 0."""
     names = ("initial_h", "initial_c")[: 2 if node.kind == "LSTM" else 1]
-    found = [node.constant(5 + n) for n in range(len(names))]
+    found = [_start(node, 5 + n) for n in range(len(names))]
     if all(value is None or not np.any(value) for value in found):
         return None
-    units = _units(node)
+    r = node.known(2, "R")
+    units, dtype = (
+        _units(node),
+        node.known(10, "R_scale").dtype if node.proto.op_type.startswith("Dynamic") else r.dtype,
+    )
     by_way = []
     for name, value in zip(names, found, strict=True):
-        rows = np.zeros((ways, 1, units), np.float32) if value is None else value
-        rows = rows.swapaxes(0, 1) if node.attribute("layout", 0) and value is not None else rows
+        rows = np.zeros(units, dtype) if value is None else value
+        rows = rows.swapaxes(0, 1) if node.attribute("layout", 0) and rows.ndim == 3 else rows
+        wanted = (ways, (1, 1, *rows.shape)[-2], units)
+        try:
+            rows = np.broadcast_to(rows, wanted)
+        except ValueError:
+            raise ValueError(f"{node.title}: {name} is {list(rows.shape)}; expected {list(wanted)}") from None
         if (rows != rows[:, :1]).any():
             raise ValueError(
                 f"{node.title}: {name} holds another state for each row, {list(rows.shape)}; expected the same, which a layer "
                 "can hold: make it an input of the model, and pass it as state where the layer is applied"
             )
-        by_way.append(rows[:, 0])
+        by_way.append(rows[:, 0].astype(dtype))
     return [[part[way] for part in by_way] for way in range(ways)]
+
+
+def _start(node: Node, index: int) -> Any:
+    """A state that is constant, or is expanded from a constant to as many rows as there are."""
+    value, maker = node.constant(index), node.scope.makers.get(node.input(index))
+    return node.scope.constant(maker.input[0]) if value is None and maker and maker.op_type == "Expand" else value
 
 
 def _started(cell: Any, params: Any, start: list[np.ndarray]) -> tuple[Any, Any]:
