@@ -393,6 +393,8 @@ ROUND = {
     "hard": jrnn.LSTM(INPUT, HIDDEN, gate_activation="hard_sigmoid", cell_activation=ACTIVATIONS.ScaledTanh(1.7, 0.6)),
     "numbers": jrnn.GRU(INPUT, HIDDEN, gate_activation=ACTIVATIONS.Clipped(ACTIVATIONS.HardSigmoid(0.2), 0.7),
                         activation=ACTIVATIONS.Clipped("softplus", 0.7)),
+    "coupled": jrnn.CoupledLSTM(INPUT, HIDDEN, cell_activation="relu"),
+    "coupled-peepholes": jrnn.CoupledLSTM(INPUT, HIDDEN, peepholes=True, bias=False),
     "without-bias": jrnn.LSTM(INPUT, HIDDEN, bias=False),
     "gru-without-bias": jrnn.GRU(INPUT, HIDDEN, reset_after=False, bias=False),
 }  # fmt: skip

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -12,7 +11,7 @@ from onnx import helper, numpy_helper
 from ..activations import Affine, Clipped, Elu, HardSigmoid, LeakyRelu, ScaledTanh, ThresholdedRelu
 from ..attention import Attention, Dot, General
 from ..cell import Cell
-from ..cells import GRU, LSTM, AttentionAfter, AttentionBefore, AttentionState, Elman, PeepholeLSTM
+from ..cells import GRU, LSTM, AttentionAfter, AttentionBefore, AttentionState, CoupledLSTM, Elman, PeepholeLSTM
 from ..checks import Activation
 from ..layers import Bidirectional, Dense, Directions, Dropout, Embedding, Layered, LayerNorm, Recurrent, Residual
 from ..models import LanguageModel
@@ -37,7 +36,7 @@ class _Operator(NamedTuple):
     """What ONNX calls a cell."""
 
     name: str
-    gates: tuple[int, ...]  # the cell's blocks in ONNX's order
+    gates: tuple[str, ...]  # the cell's blocks in ONNX's order; "-i": minus that of i
     activations: tuple[tuple[str, Activation], ...]  # in ONNX's order: the cell's option and its choice
     attributes: dict[str, int]
 
@@ -45,16 +44,20 @@ class _Operator(NamedTuple):
 def _operator(cell: Cell) -> _Operator:
     match cell:
         case Elman():
-            return _Operator("RNN", (0,), (("activation", cell.activation),), {})
-        case LSTM() | PeepholeLSTM():  # i f g o becomes i o f c
+            return _Operator("RNN", ("h",), (("activation", cell.activation),), {})
+        case LSTM() | PeepholeLSTM() | CoupledLSTM():
             squash = ("activation", cell.activation)
             opened = squash if cell.cell_activation is None else ("cell_activation", cell.cell_activation)
-            return _Operator("LSTM", (0, 3, 1, 2), (("gate_activation", cell.gate_activation), squash, opened), {})
-        case GRU():  # r z n becomes z r h
+            chosen = (("gate_activation", cell.gate_activation), squash, opened)
+            if isinstance(cell, CoupledLSTM):
+                # The forget gate's own block is not read; a runtime that did not couple would find 1 - σ(i) = σ(-i) there.
+                return _Operator("LSTM", ("i", "o", "-i", "g"), chosen, {"input_forget": 1})
+            return _Operator("LSTM", ("i", "o", "f", "g"), chosen, {})
+        case GRU():
             chosen = ("gate_activation", cell.gate_activation), ("activation", cell.activation)
-            return _Operator("GRU", (1, 0, 2), chosen, {"linear_before_reset": int(cell.reset_after)})
+            return _Operator("GRU", ("z", "r", "n"), chosen, {"linear_before_reset": int(cell.reset_after)})
     raise TypeError(
-        f"{cell} has no ONNX operator; ONNX has Elman, LSTM, PeepholeLSTM and GRU: choose one of them, or export with "
+        f"{cell} has no ONNX operator; ONNX has Elman, LSTM, PeepholeLSTM, CoupledLSTM and GRU: choose one of them, or export with "
         "jrnn.interop.stablehlo, which takes every cell"
     )
 
@@ -172,13 +175,13 @@ class Graph:
         operator = _operator(cell)
         fields = type(state[0])._fields  # h, and c of an LSTM
         before = [[getattr(s, field) for s in state] for field in fields]
-        w = self.stacked([_blocks(p.w_x, operator.gates) for p in params])
-        r = self.stacked([_blocks(p.w_h, operator.gates) for p in params])
+        w = self.stacked([_blocks(p.w_x, cell.gates, operator.gates) for p in params])
+        r = self.stacked([_blocks(p.w_h, cell.gates, operator.gates) for p in params])
         b = self.constant(np.stack([_bias(cell, p, operator.gates) for p in params])) if cell.bias else ""
         starts = [self.joined([self.unsqueeze(s, 0) for s in names]) for names in before]
         inputs = [x, w, r, b, self.lengths, *starts]
-        if isinstance(cell, PeepholeLSTM):
-            inputs.append(self.constant(np.stack([np.concatenate([p.p_i, p.p_o, p.p_f]) for p in params])))
+        if getattr(params[0], "p_i", None) is not None:
+            inputs.append(self.constant(np.stack([_peepholes(p) for p in params])))
         index = len(self.nodes)
         y, *ends = outputs = (f"{operator.name}_{index}", *(f"{operator.name}_{index}.{field}" for field in fields))
         attributes = {"hidden_size": cell.hidden_size, "direction": direction, **operator.attributes}
@@ -283,20 +286,25 @@ class Graph:
         return parts[0] if len(parts) == 1 else self.add("Concat", *parts, axis=0)
 
 
-def _blocks(a: Any, gates: tuple[int, ...]) -> Any:
-    """The blocks along the last axis of `a`, an array or Int8, in the order of `gates`."""
+def _blocks(a: Any, gates: Sequence[str], wanted: Sequence[str]) -> Any:
+    """The blocks along the last axis of `a`, an array or Int8, as an operator's `gates` has them."""
+    if isinstance(a, Int8):
+        positive = [gate.removeprefix("-") for gate in wanted]
+        return Int8(_blocks(a.values, gates, wanted), _blocks(a.scale, gates, positive))
+    blocks = dict(zip(gates, np.split(np.asarray(a), len(gates), -1), strict=True))
+    return np.concatenate([-blocks[gate[1:]] if gate[0] == "-" else blocks[gate] for gate in wanted], -1)
 
-    def one(a: Any) -> np.ndarray:
-        blocks = np.split(np.asarray(a), len(gates), -1)
-        return np.concatenate([blocks[gate] for gate in gates], -1)
 
-    return jax.tree.map(one, a)
+def _peepholes(params: Any) -> np.ndarray:
+    """In ONNX's order, i o f."""
+    p_f = getattr(params, "p_f", None)
+    return np.concatenate([params.p_i, params.p_o, -params.p_i if p_f is None else p_f])
 
 
-def _bias(cell: Any, params: Any, gates: tuple[int, ...]) -> np.ndarray:
+def _bias(cell: Any, params: Any, gates: Sequence[str]) -> np.ndarray:
     """ONNX's two biases, of the input and of the past, one after the other; the second is 0 but for `b_n` of a GRU."""
     zeros = np.zeros(len(gates) * cell.hidden_size, np.float32)
-    b = zeros if params.b is None else _blocks(params.b, gates)
+    b = zeros if params.b is None else _blocks(params.b, cell.gates, gates)
     b_n = getattr(params, "b_n", None)
     past = zeros if b_n is None else np.concatenate([zeros[: -cell.hidden_size], b_n])
     return np.concatenate([b, past])
