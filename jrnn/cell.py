@@ -109,10 +109,18 @@ class Cell(abc.ABC, Generic[P, S]):
         """
         raise TypeError(f"{self} does not attend to a sequence; expected a cell such as jrnn.AttentionBefore")
 
+    def prepare(self, params: P) -> Any:
+        """What the pieces are given in place of `params`, made once for a whole run: what is computed from parameters alone.
+
+        They must take plain parameters too, and compute the same. By default it is these.
+        """
+        return params
+
     def step(self, params: P, state: S, x: jax.Array) -> tuple[S, jax.Array]:
         """One time step: `x` [*batch, input_size] -> the new state and y [*batch, output_size]."""
         batch = check_arguments(self, params, x, "x", time=False)
         check_state(self, params, state, batch)
+        params = self.prepare(params)
         z, r = self.project(params, x), self.recur(params, state)
         state = fit_state(self, self.update(*halves_to_float32((params, state, z, r))), state, len(batch))
         return state, self.readout(params, state, x)
