@@ -101,12 +101,13 @@ def structure(cell: Cell) -> Structure | str:
 
 def _try_pieces(cell: Cell, params: Any, state: Any, x: jax.Array, numbers: jax.Array) -> tuple[jax.Array, list[Any]]:
     """Whether `update` keeps units apart, and for each leaf of the parameters whether each entry moves one unit."""
-    ready = cell.prepare(params)
-    floats, z, r = differentiable(state), cell.project(ready, x), cell.recur(ready, state)
+    floats, z, r = differentiable(state), cell.project(params, x), cell.recur(params, state)
     parts, units = jax.tree.leaves(r), numbers.size
 
     def update(v: list[jax.Array], parts: list[jax.Array]) -> list[jax.Array]:
-        return _updated(cell, ready, with_differentiable(state, v), z, jax.tree.unflatten(jax.tree.structure(r), parts))
+        return _updated(
+            cell, params, with_differentiable(state, v), z, jax.tree.unflatten(jax.tree.structure(r), parts)
+        )
 
     ways = [lambda v, leaf=leaf: (_at(floats, leaf, v), _at(parts, None, v)) for leaf in range(len(floats))]
     pointwise = all(a.ndim == 1 and a.size % units == 0 for a in parts)
