@@ -52,7 +52,13 @@ SEQUENCES = {
     "both-ways-unlike": lambda k: k.Bidirectional(
         k.LSTM(4, return_sequences=True), backward_layer=k.GRU(2, return_sequences=True, go_backwards=True)
     ),
-}
+    "cell": lambda k: k.RNN(k.GRUCell(4), return_sequences=True),
+    "cells": lambda k: k.RNN([k.LSTMCell(4), k.SimpleRNNCell(3, activation="gelu"), k.GRUCell(2)], return_sequences=True),
+    "cells-both-ways": lambda k: k.Bidirectional(
+        k.RNN(k.StackedRNNCells([k.LSTMCell(4), k.GRUCell(2)]), return_sequences=True)
+    ),
+    "dropped": lambda k: k.Bidirectional(k.LSTM(4, dropout=0.2, recurrent_dropout=0.3, return_sequences=True)),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
@@ -64,9 +70,53 @@ def test_a_layer(keras, name):
     close(layer.apply(params, jnp.asarray(xs))[1], wanted)
 
 
+CONVOLUTIONS = {
+    1: lambda k: k.ConvLSTM1D(4, 3, dilation_rate=2, padding="valid", return_sequences=True),
+    2: lambda k: k.ConvLSTM2D(4, (3, 2), strides=(2, 1), padding="same", use_bias=False, return_sequences=True),
+    3: lambda k: k.Bidirectional(
+        k.ConvLSTM3D(2, 2, padding="same", recurrent_activation="hard_sigmoid", return_sequences=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("rank", CONVOLUTIONS)
+def test_convolutions(keras, rank):
+    model = CONVOLUTIONS[rank](keras.layers)
+    xs, wanted = drawn(model, (BATCH, 4, *(7, 5, 4)[:rank], INPUT))
+    layer, params = interop.load(model)
+    close(layer.apply(params, jnp.asarray(xs))[1], wanted)
+
+
+def test_dropout_is_drawn_with_a_key(keras):
+    k = keras.layers
+    model = keras.Sequential([
+        k.SimpleRNN(4, dropout=0.2, recurrent_dropout=0.3, return_sequences=True), k.Dropout(0.4),
+        k.SpatialDropout1D(0.1), k.GRU(4, recurrent_dropout=0.5),
+    ])  # fmt: skip
+    xs, wanted = drawn(model, (BATCH, TIME, INPUT))
+    layer, params = interop.load(model)
+    close(layer.last(params, jnp.asarray(xs))[1], wanted)
+    assert layer.layer.layers == (
+        jrnn.Dropout(0.2, variational=True),
+        jrnn.Recurrent(jrnn.RecurrentDropout(jrnn.Elman(INPUT, 4), 0.3)),
+        jrnn.Dropout(0.4),
+        jrnn.Dropout(0.1, variational=True),
+        jrnn.Recurrent(jrnn.RecurrentDropout(jrnn.GRU(4, 4), 0.5)),
+    )
+    assert np.abs(layer.last(params, jnp.asarray(xs), key=jax.random.key(0))[1] - wanted).max() > 0.01
+
+
 LAST = {
     "lstm": lambda k: [k.LSTM(4)],
     "backwards": lambda k: [k.GRU(4, go_backwards=True)],
+    # What goes backwards gives its last step first, to a layer that turns it again, or reads it as it is.
+    "turned": lambda k: [
+        k.GRU(4, go_backwards=True, return_sequences=True),
+        k.Bidirectional(k.LSTM(3, return_sequences=True)),
+        k.Bidirectional(k.LSTM(3, go_backwards=True, return_sequences=True), backward_layer=k.GRU(3, return_sequences=True)),
+        k.LSTM(3, go_backwards=True, return_sequences=True),
+        k.SimpleRNN(3),
+    ],
     "stack": lambda k: [k.GRU(4, return_sequences=True), k.Dropout(0.5), k.Bidirectional(k.LSTM(3)), k.Dense(2)],
     "normalised": lambda k: [
         k.LSTM(4, return_sequences=True),
@@ -74,7 +124,7 @@ LAST = {
         k.SimpleRNN(3),
         k.Dense(2, use_bias=False),
     ],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LAST)
@@ -119,10 +169,30 @@ def test_what_has_no_counterpart(keras):
     refused(k.Bidirectional(k.LSTM(4), merge_mode="sum"), ValueError, "merge_mode 'sum'; expected 'concat'")
     refused(k.GRU(4, go_backwards=True, return_sequences=True), ValueError, "goes backwards and returns the sequence")
     refused(keras.Sequential([k.LSTM(4), k.Dense(2, activation="relu")]), ValueError, "has activation 'relu'")
-    refused(keras.Sequential([k.Conv1D(4, 2), k.LSTM(4)]), TypeError, "is a Conv1D; expected LSTM")
+    refused(keras.Sequential([k.Conv1D(4, 2), k.LSTM(4)]), TypeError, "is a Conv1D; expected one of Keras's own LSTM")
     refused(keras.Sequential([k.Dropout(0.2)]), ValueError, "no layer that computes anything")
     start = keras.Input((TIME, INPUT))
     one, two = k.LSTM(4)(start), k.GRU(4)(start)
     refused(keras.Model(start, keras.layers.Add()([one, two])), ValueError, "has branches")
+    refused(
+        keras.Model(start, keras.ops.flip(k.LSTM(4, return_sequences=True)(start), 1)), TypeError, "is a Flip; expected"
+    )
+    refused(keras.Model(start, k.LSTM(4)(start, initial_state=[one, two])), ValueError, "has branches at 'gru")
+    refused(
+        keras.Model([start, keras.Input((2,))], one), ValueError, "has branches: 2 inputs and 1 outputs", build=False
+    )
+    before = k.GRU(4, reset_after=False, recurrent_dropout=0.2)
+    refused(before, ValueError, "recurrent_dropout and reset_after False.*set recurrent_dropout to 0")
+
+    class Mine(k.LSTM):
+        pass
+
+    class MineInside(k.LSTMCell):
+        pass
+
+    refused(Mine(4), TypeError, "is a Mine; expected one of Keras's own")
+    refused(k.RNN(MineInside(4)), TypeError, "has a cell MineInside; expected Keras's own")
+    over_places = keras.Sequential([keras.Input((TIME, 5, 3)), k.ConvLSTM1D(2, 3), k.LSTM(4)])
+    refused(over_places, ValueError, "return_sequences False and another recurrent layer after it", build=False)
     with pytest.raises(TypeError, match="expected a layer or model of Keras"):
         interop.load([np.zeros((3, 4))])

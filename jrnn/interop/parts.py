@@ -43,11 +43,16 @@ def both_ways(forward: Part, backward: Part) -> Part:
 
 
 def stack(parts: Sequence[Part]) -> Part:
-    """One after the other; a lone layer as it is."""
+    """One after the other, stacks among them layer by layer; a lone layer as it is."""
     if len(parts) == 1:
         return parts[0]
-    layers = tuple(part.layer for part in parts)
-    return Part(Layered(layers), tuple(part.params for part in parts if not part.layer.parameterless))
+    layers: list[Layer] = []
+    params: list[Any] = []
+    for layer, own in parts:
+        inside = isinstance(layer, Layered)
+        layers += layer.layers if inside else [layer]
+        params += own if inside else [own] if not layer.parameterless else []
+    return Part(Layered(tuple(layers)), tuple(params))
 
 
 def named(function: Callable[[Any], Any]) -> Activation:
