@@ -41,6 +41,10 @@ def close(found, wanted):
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=2e-6)
 
 
+def leaky_relu(x):
+    return jax.numpy.where(x > 0, x, 0.7 * x)
+
+
 OPTIONS = {"activation": "softsign", "recurrent_activation": "hard_sigmoid", "use_bias": False}
 SEQUENCES = {
     "lstm": lambda k: k.LSTM(4, return_sequences=True),
@@ -57,6 +61,9 @@ SEQUENCES = {
     "cells-both-ways": lambda k: k.Bidirectional(
         k.RNN(k.StackedRNNCells([k.LSTMCell(4), k.GRUCell(2)]), return_sequences=True)
     ),
+    # A function that is softmax's where one entry is large; and one under the name of Keras's own.
+    "sparsemax": lambda k: k.LSTM(4, activation="sparsemax", return_sequences=True),
+    "own-name": lambda k: k.GRU(4, activation=leaky_relu, return_sequences=True),
     "dropped": lambda k: k.Bidirectional(k.LSTM(4, dropout=0.2, recurrent_dropout=0.3, return_sequences=True)),
 }  # fmt: skip
 
@@ -118,6 +125,7 @@ LAST = {
         k.SimpleRNN(3),
     ],
     "stack": lambda k: [k.GRU(4, return_sequences=True), k.Dropout(0.5), k.Bidirectional(k.LSTM(3)), k.Dense(2)],
+    "normalised-last": lambda k: [k.LSTM(4), k.LayerNormalization(axis=1), k.Dense(2)],
     "normalised": lambda k: [
         k.LSTM(4, return_sequences=True),
         k.LayerNormalization(),
@@ -156,6 +164,41 @@ def test_tokens_and_a_label_for_each(keras):
     close(layer.last(params, jnp.asarray(tokens), mask=jnp.asarray(tokens != 0))[1], wanted)
 
 
+def test_a_cell(keras):
+    x = np.random.default_rng(0).standard_normal((BATCH, INPUT)).astype("float32")
+    theirs = keras.layers.GRUCell(4, activation="relu")
+    wanted = np.asarray(theirs(x, [np.zeros((BATCH, 4), "float32")])[0])
+    cell, params = interop.load(theirs)
+    assert cell == jrnn.GRU(INPUT, 4, activation="relu")
+    close(cell.step(params, cell.initial_state(params, (BATCH,)), jnp.asarray(x))[1], wanted)
+    with pytest.raises(ValueError, match=r"has dropout 0\.2; expected 0 of a cell alone"):
+        interop.load((cell := keras.layers.LSTMCell(4, dropout=0.2), cell.build((None, 3)))[0])
+    with pytest.raises(ValueError, match="has no weights yet"):
+        interop.load(keras.layers.LSTMCell(4))
+
+
+def test_weights_and_functions_beside_the_layer(keras):
+    """What a layer computes otherwise than its kernel, bias and name say."""
+    k = keras.layers
+
+    def refused(words, *layers, change=lambda model: None):
+        model = keras.Sequential(layers)
+        model(np.zeros((BATCH, TIME) if isinstance(layers[0], k.Embedding) else (BATCH, TIME, INPUT), "float32"))
+        change(model)
+        with pytest.raises(ValueError, match=words):
+            interop.load(model)
+
+    def linear(x):
+        return 2 * x
+
+    refused("has activation <ReLU", k.LSTM(4), k.Dense(2, activation=k.ReLU()))
+    refused("has activation 'linear'", k.LSTM(4), k.Dense(2, activation=linear))
+    adapted = "arrays; expected . of .*without quantization and LoRA"
+    refused(adapted, k.LSTM(4), k.Dense(2), change=lambda model: model.layers[1].enable_lora(1))
+    refused(adapted, k.LSTM(4), k.Dense(2), change=lambda model: model.layers[1].quantize("int8"))
+    refused(adapted, k.Embedding(7, 4), k.LSTM(4), change=lambda model: model.layers[0].enable_lora(1))
+
+
 def test_what_has_no_counterpart(keras):
     k = keras.layers
 
@@ -180,6 +223,16 @@ def test_what_has_no_counterpart(keras):
     refused(keras.Model(start, k.LSTM(4)(start, initial_state=[one, two])), ValueError, "has branches at 'gru")
     refused(
         keras.Model([start, keras.Input((2,))], one), ValueError, "has branches: 2 inputs and 1 outputs", build=False
+    )
+    shared, ended = k.Dense(3), "is not what its last layer .* gives first"
+    refused(keras.Model(start, shared(shared(start))), ValueError, f"{ended}.*no layer used twice")
+    again = shared(k.LSTM(3, return_sequences=True)(shared(start)))
+    refused(keras.Model(start, again), ValueError, f"has branches|{ended}")
+    refused(keras.Model(start, k.LSTM(4, return_state=True)(start)[2]), ValueError, f"{ended}.*return_state")
+    refused(
+        keras.Sequential([k.LSTM(4), k.Dense(2, dtype="float16")]),
+        TypeError,
+        "has dtypes .*expected one floating dtype",
     )
     before = k.GRU(4, reset_after=False, recurrent_dropout=0.2)
     refused(before, ValueError, "recurrent_dropout and reset_after False.*set recurrent_dropout to 0")

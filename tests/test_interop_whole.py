@@ -47,8 +47,8 @@ class Linen:
     def __getattr__(self, name):  # a cell, by its sizes
         return lambda inputs, size, **options: getattr(self.nn, name)(size, **options)
 
-    def dense(self, inputs, size):
-        return self.nn.Dense(size)
+    def dense(self, inputs, size, **options):
+        return self.nn.Dense(size, **options)
 
     def sequential(self, *layers):
         return self.nn.Sequential(layers)
@@ -79,8 +79,8 @@ class Nnx:
     def __getattr__(self, name):
         return lambda inputs, size, **options: getattr(self.nnx, name)(inputs, size, **options, rngs=self.nnx.Rngs(0))
 
-    def dense(self, inputs, size):
-        return self.nnx.Linear(inputs, size, rngs=self.nnx.Rngs(0))
+    def dense(self, inputs, size, **options):
+        return self.nnx.Linear(inputs, size, **options, rngs=self.nnx.Rngs(0))
 
     def sequential(self, *layers):
         return self.nnx.Sequential(*layers)
@@ -104,6 +104,8 @@ MODULES = {
     "lstm-options": lambda f: f.RNN(f.LSTMCell(3, 4, activation_fn=jax.nn.soft_sign, gate_fn=jnp.tanh)),
     "optimized": lambda f: f.RNN(f.OptimizedLSTMCell(3, 4), return_carry=False),
     "gru-activation": lambda f: f.RNN(f.GRUCell(3, 5, activation_fn=lambda x: 0.3 * x)),
+    # For a vector with one large entry the same as softmax.
+    "over-features": lambda f: f.RNN(f.LSTMCell(3, 4, activation_fn=lambda x: jax.nn.softmax(3 * x))),
     "reverse": lambda f: f.RNN(f.GRUCell(3, 5), reverse=True, keep_order=True),
     "both-ways": lambda f: f.Bidirectional(f.RNN(f.LSTMCell(3, 4)), f.RNN(f.GRUCell(3, 2))),
     # Bidirectional does not ask its halves how they run.
@@ -172,6 +174,23 @@ def test_what_flax_alone_has(flax):
     refused(f.sequential(way, jax.nn.relu), TypeError, r"layers\[1\] is a relu; expected one of Flax's own RNN")
     mixed = f.sequential(way, f.RNN(f.GRUCell(4, 2), time_major=True))
     refused(mixed, ValueError, "time_major True and False")
+    inside = f.sequential(way, f.sequential(f.RNN(f.GRUCell(4, 2), time_major=True)))
+    refused(inside, ValueError, "time_major True and False")
+    refused(f.Bidirectional(way, way), ValueError, "expected 'forward_rnn', 'backward_rnn'.*shares with none")
+    dense = f.dense(3, 3)
+    refused(f.sequential(dense, f.RNN(f.GRUCell(3, 3)), dense), ValueError, "layers_2 has nothing.*shares with none")
+    narrow = f.sequential(way, f.dense(4, 2, param_dtype=jnp.bfloat16))
+    refused(narrow, TypeError, r"what is loaded of .* has dtypes .*bfloat16.*expected one floating dtype")
+
+
+def test_parameters_of_linen_in_boxes():
+    from flax import linen as nn
+
+    options = {"kernel_init": nn.with_partitioning(nn.initializers.normal(1.0), (None, "model"))}
+    module = nn.Sequential([nn.RNN(nn.GRUCell(4, **options)), nn.Dense(2, **options)])
+    variables = module.init(key(0), xs := sequences())
+    layer, params = interop.flax.load(module, variables)
+    close(layer.apply(params, xs)[1], module.apply(variables, xs))
 
 
 def test_mistakes_with_flax_are_named():
@@ -191,6 +210,11 @@ def test_mistakes_with_flax_are_named():
         (lambda: interop.flax.load(module), r"without its parameters; expected load\(module, variables\)"),
         (lambda: interop.flax.load(variables, module), r"the module first, load\(module, variables\)"),
         (lambda: interop.flax.load(module, variables["params"]), "variables is a dictionary with 'cell'; expected"),
+        (lambda: interop.flax.load(module, 3), "variables is int 3; expected"),
+        (
+            lambda: interop.flax.load(module, jax.eval_shape(module.init, key(0), xs)),
+            r"ii/kernel is float32\[3, 4\]; expected an array",
+        ),
         (lambda: interop.flax.load(module, other), "params has '.*_rnn', '.*_rnn'; expected 'cell'"),
         (lambda: interop.flax.load(nn.RNN(nn.GRUCell(4)), variables), "params lacks 'ir/kernel'"),
         (lambda: interop.flax.load(nn.RNN(nn.LSTMCell(5)), variables), r"ii/kernel has shape \[3, 4\]; expected \[3, 5\]"),
@@ -266,6 +290,8 @@ def test_what_is_not_in_haikus_parameters_is_named():
         (lambda: interop.haiku.load(mixed), "order of one kind is known.*modules"),
         (lambda: interop.haiku.load(mixed, ["gru", "lstm"]), "'lstm' reads 3 features"),
         (lambda: interop.haiku.load(mixed, "lstm"), "modules is str.*list of names"),
+        (lambda: interop.haiku.load(mixed, {"lstm", "gru"}), "modules is set.*in the order of the run"),
+        (lambda: interop.haiku.load(mixed, ["lstm/linear"]), "is a hk.Linear alone; expected a core"),
         (lambda: interop.haiku.load(mixed, ["lstm", "core"]), "'core' has nothing.*params has"),
         (lambda: interop.haiku.load({"agent": {"w": 1}}), "'agent', which is no core"),
         (lambda: interop.haiku.load(["lstm"]), "params is list.*dictionary of modules"),

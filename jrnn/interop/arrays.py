@@ -66,7 +66,10 @@ def to_numpy(value: Any, name: str) -> np.ndarray:
             # NumPy has no bfloat16 of its own, and PyTorch does not know JAX's; float32 holds each of its numbers.
             half = str(tensor.dtype) == "torch.bfloat16"
             value = tensor.float().numpy().astype(jnp.bfloat16) if half else tensor.numpy()
-        return np.asarray(value)
+        array = np.asarray(value)
+        if array.dtype == object:
+            raise TypeError("of no numbers")
+        return array
     except Exception as error:
         raise TypeError(f"{name} is {describe(value)}; expected an array ({error!s:.120})") from error
 
@@ -119,12 +122,16 @@ def check_alike(cell: Cell, where: str, **options: tuple[Any, Any]) -> None:
 POINTS: Any = np.concatenate([np.linspace(-8, 8, 65), [-1e4, -100, -20, 20, 100, 1e4]]).astype(np.float32)
 """Where activations are compared: most differ near 0, those that are clipped far from it."""
 
+ROWS: Any = np.linspace(-1, 2, 12, dtype=np.float32).reshape(3, 4) ** 3
+"""And where those are that make one number of several, such as softmax: several of a size, on an axis each."""
+
 
 def agree(ours: Activation, theirs: Callable[[Any], Any], name: str = "activation") -> bool:
     """Whether another library's activation gives what ours does. It may promote and broadcast as it likes."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        found, wanted = (to_numpy(f(POINTS), name) for f in (activation_function(ours, name), theirs))
-    return found.shape == wanted.shape and np.allclose(found, wanted, atol=1e-5, equal_nan=True)
+        functions = activation_function(ours, name), theirs
+        pairs = [[to_numpy(f(points), name) for f in functions] for points in (POINTS, ROWS)]
+    return all(a.shape == b.shape and np.allclose(a, b, atol=1e-5, equal_nan=True) for a, b in pairs)
 
 
 def _with_cell_activation(cell: Any, options: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:

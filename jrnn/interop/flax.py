@@ -50,8 +50,9 @@ def load(module: Any, variables: Any = None) -> tuple[Any, Any]:
 
     Takes `RNN` and `Bidirectional`, and a `Sequential` of these and of `Dense` or `Linear`, `LayerNorm`, `Embed` and `Dropout`.
     `layer.apply(params, xs)` gives `(state, ys)`: `ys` is what the module returns on the same arrays [batch, time, features], or
-    time first where it is `time_major` (of a batch with several axes, and of none, load `time_major` modules). Lengths go to
-    `lengths`, an initial carry to `state`; with a `key` there is dropout.
+    time first where it is `time_major` (of a batch with several axes, and of none, load `time_major` modules). It computes in the
+    dtype of the parameters, whatever the module's `dtype` is. Lengths go to `lengths`, an initial carry to `state`; with a `key`
+    there is dropout.
 
     Raises ValueError or TypeError, naming the place in the module, for an option, kind of module or parameters that have no
     counterpart.

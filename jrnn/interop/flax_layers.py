@@ -1,6 +1,6 @@
 """Whole modules of Flax as ours, linen's and nnx's: what `jrnn.interop.flax.load` reads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ def read(module: Any, variables: Any) -> tuple[Any, Any]:
     params, root = _params(module, variables)
     if is_own(module, "flax", *CELLS):
         return _cell(module, params, root)
+    layouts = set(_layouts(module))
+    if len(layouts) > 1:
+        raise ValueError(f"{root} has layers with time_major True and False; expected the same in all")
     flow = _flow(module, params, root, reverse=False)
     if flow.reverse:
         raise ValueError(
@@ -30,12 +33,13 @@ def read(module: Any, variables: Any) -> tuple[Any, Any]:
             "its step: set keep_order to True there, and turn the outputs, jnp.flip(ys, 1), where the order matters"
         )
     layer, own = finished(stack(flow.parts))
-    return layer if _time_major(module) else BatchFirst(layer), own
+    return layer if layouts == {True} else BatchFirst(layer), own
 
 
 def _params(module: Any, variables: Any) -> tuple[Any, str]:
     """The nested dictionary of the module's parameters, and what it is called in errors."""
     from flax import linen, nnx
+    from flax.core.meta import unbox
 
     if isinstance(module, nnx.Module):
         if variables is not None:
@@ -54,9 +58,9 @@ def _params(module: Any, variables: Any) -> tuple[Any, str]:
             )
         variables = module.variables
     if not isinstance(variables, Mapping) or not isinstance(variables.get("params"), Mapping):
-        held = f"with {some(list(variables))}" if isinstance(variables, Mapping) else describe(variables)
-        raise ValueError(f"variables is a dictionary {held}; expected {{'params': ...}}, as module.init gives")
-    return variables["params"], "params"
+        held = f"a dictionary with {some(list(variables))}" if isinstance(variables, Mapping) else describe(variables)
+        raise ValueError(f"variables is {held}; expected {{'params': ...}}, as module.init gives")
+    return unbox(variables["params"]), "params"  # from `nn.with_partitioning`
 
 
 def _flow(module: Any, params: Any, place: str, *, reverse: bool) -> Flow:
@@ -88,8 +92,6 @@ def _sequential(module: Any, params: Any, place: str, reverse: bool) -> Flow:
     surplus = [name for name in params if name not in {f"layers_{index}" for index in range(len(module.layers))}]
     if surplus:
         raise ValueError(f"{place} has {some(surplus)} besides; expected the parameters of this module and of no other")
-    if len({one.time_major for one in module.layers if hasattr(one, "time_major")}) > 1:
-        raise ValueError(f"{place} has layers with time_major True and False; expected the same in all")
     return Flow(parts, reverse)
 
 
@@ -179,23 +181,25 @@ def _inside(params: Any, place: str, *names: str) -> Mapping[str, Any]:
     """The entries of these names, which are all that there are."""
     if not isinstance(params, Mapping) or set(params) != set(names):
         held = some(list(params)) if isinstance(params, Mapping) else describe(params)
-        raise ValueError(f"{place} has {held}; expected {some(names)}: the parameters of this module and of no other")
+        raise ValueError(
+            f"{place} has {held}; expected {some(names)}: the parameters of this module and of no other, which it shares with none"
+        )
     return params
 
 
-def _time_major(module: Any) -> bool:
-    """Whether time comes first in the arrays that a module takes. Of a stack that says nothing, no."""
-    layers = module.layers if is_own(module, "flax", "Sequential") else [module]
-    found = (
-        _time_major(one) if is_own(one, "flax", "Sequential") else getattr(one, "time_major", None) for one in layers
-    )
-    return next((major for major in found if major is not None), False)
+def _layouts(module: Any) -> Iterator[bool]:
+    """Whether time comes first in the arrays of each layer that says so; the two inside a Bidirectional are not asked."""
+    if is_own(module, "flax", "Sequential"):
+        for one in module.layers:
+            yield from _layouts(one)
+    elif hasattr(module, "time_major"):
+        yield module.time_major
 
 
 def _unknown(module: Any, place: str) -> TypeError:
     return TypeError(
-        f"{place} is a {_name(module)}; expected one of Flax's own {', '.join(WHOLE)}, or a cell: load the modules inside it one "
-        "by one, and apply what is between them to their outputs"
+        f"{place} is a {_name(module)}; expected one of Flax's own {', '.join(WHOLE)}, or alone a cell: load the modules inside it "
+        "one by one, and apply what is between them to their outputs"
     )
 
 

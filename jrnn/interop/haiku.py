@@ -64,7 +64,7 @@ def load(params: Mapping[str, Any], modules: Sequence[str] | None = None) -> tup
             f"params is {describe(params)}; expected Haiku's dictionary of modules, as transformed.init gives it"
         )
     names = _default_order(params) if modules is None else modules
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names) or not names:
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names) or not names:
         raise TypeError(f"modules is {describe(modules)}; expected a list of names of modules, in the order of the run")
     parts: list[Part] = []
     for name in names:
@@ -76,6 +76,11 @@ def load(params: Mapping[str, Any], modules: Sequence[str] | None = None) -> tup
                 "of the run in modules, without skip connections, which no layer here has"
             )
         parts.append(part)
+    if not any(isinstance(part.layer, Recurrent) for part in parts):
+        raise ValueError(
+            f"modules is {list(names)}, where each is a hk.Linear alone; expected a core among them, by its own name, as 'lstm' "
+            "for the arrays of 'lstm/linear'"
+        )
     return finished(stack(parts))
 
 

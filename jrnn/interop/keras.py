@@ -51,7 +51,7 @@ def from_weights(cell: Cell, weights: Any) -> Any:
 
 
 def load(model: Any) -> tuple[Any, Any]:
-    """A layer or model of Keras as `(layer, params)`.
+    """A layer or model of Keras as `(layer, params)`; a cell of Keras as `(cell, params)`.
 
     `layer.apply(params, xs)[1]` are its outputs at all steps, `layer.last(params, xs)[1]` the last alone, as Keras has it with
     `return_sequences=False`.
@@ -60,7 +60,7 @@ def load(model: Any) -> tuple[Any, Any]:
     Dense without activation, TimeDistributed, Embedding, LayerNormalization and dropout, and a Sequential or a functional model of
     them, one after the other. The layer is a `BatchFirst`, as Keras has its axes. `dropout` and `recurrent_dropout` are drawn where
     there is a key, by one mask a row for all gates (Keras's cells with `recurrent_dropout` draw one for each); noise is left out.
-    `stateful` is a state that is handed on; a mask is an argument.
+    `stateful` is a state that is handed on; a mask is an argument. It computes in the dtype of the weights.
 
     Raises ValueError or TypeError, naming the layer, for an option or kind of layer that has no counterpart, one made from Keras's
     own included, and for a layer without weights yet.

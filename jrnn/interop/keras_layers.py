@@ -1,9 +1,11 @@
 """Whole layers and models of Keras as ours: what `jrnn.interop.keras.load` reads."""
 
+import functools
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,11 +23,16 @@ from ..layers import (
     LayerNormParams,
 )
 from . import keras
-from .arrays import is_own
+from .arrays import agree, is_own
 from .parts import Flow, Part, both_ways, finished, named, recurrent, stack
 
-ACTIVATIONS: dict[str, Activation] = {"leaky_relu": activations.LeakyRelu(0.2), "exponential": jnp.exp}
-"""Keras's functions that no name in `jax.nn` stands for; `from_weights` compares what they give, too."""
+ACTIVATIONS: tuple[Activation, ...] = (
+    activations.LeakyRelu(0.2),
+    jnp.exp,
+    jax.nn.log_softmax,
+    functools.partial(jax.nn.gelu, approximate=False),
+)
+"""Keras's functions that no name in `jax.nn` stands for."""
 
 CELLS = ("SimpleRNNCell", "LSTMCell", "GRUCell")
 CONVOLUTIONAL = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
@@ -36,6 +43,8 @@ IGNORED = ("GaussianNoise", "GaussianDropout", "InputLayer", "ActivityRegulariza
 
 def read(model: Any) -> tuple[Any, Any]:
     """See `jrnn.interop.keras.load`."""
+    if is_own(model, "keras", *CELLS):
+        return _cell_alone(model)
     parts: list[Part] = []
     reverse, ended = False, None
     for layer in _leaves(model):
@@ -86,16 +95,18 @@ def _in_a_row(model: Any) -> list[Any]:
                 "expected one layer after the other: load its layers one by one"
             )
         before = node.output_tensors[0]
+    if model.outputs[0] is not before:
+        raise ValueError(
+            f"the output of model {model.name!r} is not what its last layer {operations[-1].name!r} gives first; expected that, "
+            "and no layer used twice: of a layer with return_state load the layer, whose state layer.apply and layer.last give, too"
+        )
     return operations
 
 
 def _flow(layer: Any, reverse: bool) -> Flow:
     """What a layer does to a sequence, which is given to it in reverse where `reverse` says so."""
-    known = is_own(layer, "keras", *RECURRENT, *POINTWISE, "Bidirectional", "TimeDistributed")
-    if known and not layer.built:
-        raise ValueError(
-            f"layer {layer.name!r} has no weights yet; call it, or its model, once on an input: layer.build(shape)"
-        )
+    if is_own(layer, "keras", *RECURRENT, *POINTWISE, "Bidirectional", "TimeDistributed"):
+        _check_built(layer)
     if is_own(layer, "keras", "TimeDistributed") and is_own(layer.layer, "keras", *POINTWISE):
         return Flow([_pointwise(layer.layer)], reverse)
     if is_own(layer, "keras", *POINTWISE):
@@ -107,9 +118,16 @@ def _flow(layer: Any, reverse: bool) -> Flow:
         return Flow(_one_way(layer, turned), turned and layer.return_sequences)
     raise TypeError(
         f"{layer.name!r} is a {type(layer).__name__}; expected one of Keras's own {', '.join(RECURRENT)}, Bidirectional, "
-        f"TimeDistributed, {', '.join(POINTWISE)}, or a Sequential of them: load its recurrent layers one by one, and pool what "
-        "layer.apply gives by jrnn.pooling"
+        f"{', '.join(POINTWISE)}, TimeDistributed of one of these last, or a Sequential of them: load its recurrent layers one by "
+        "one, and pool what layer.apply gives by jrnn.pooling"
     )
+
+
+def _check_built(layer: Any) -> None:
+    if not layer.built:
+        raise ValueError(
+            f"layer {layer.name!r} has no weights yet; call it, or its model, once on an input: layer.build(shape)"
+        )
 
 
 def _one_way(layer: Any, reverse: bool) -> list[Part]:
@@ -126,23 +144,35 @@ def _recurrent(layer: Any, theirs: Any, reverse: bool) -> Part:
         cell = _cell(theirs)
     else:
         raise TypeError(f"{place} has a cell {type(theirs).__name__}; expected Keras's own {', '.join(CELLS)}")
+    return recurrent(*_with_params(cell, theirs, place), reverse=reverse, dropout=float(theirs.dropout))
+
+
+def _cell_alone(theirs: Any) -> tuple[Any, Any]:
+    _check_built(theirs)
+    place = f"cell {theirs.name!r}"
+    if theirs.dropout:
+        raise ValueError(
+            f"{place} has dropout {theirs.dropout}; expected 0 of a cell alone: load keras.layers.RNN(cell)"
+        )
+    return _with_params(_cell(theirs), theirs, place)
+
+
+def _with_params(cell: Any, theirs: Any, place: str) -> tuple[Any, Any]:
+    """The cell, with dropout where theirs has it, and its parameters."""
     params = keras.from_weights(cell, theirs)
-    if theirs.recurrent_dropout:
-        if isinstance(cell, GRU) and not cell.reset_after:
-            raise ValueError(
-                f"{place} has recurrent_dropout and reset_after False: the state that it resets is not dropped by "
-                "RecurrentDropout here; set recurrent_dropout to 0 to load it without"
-            )
-        cell = RecurrentDropout(cell, float(theirs.recurrent_dropout))
-    return recurrent(cell, params, reverse=reverse, dropout=float(theirs.dropout))
+    if not theirs.recurrent_dropout:
+        return cell, params
+    if isinstance(cell, GRU) and not cell.reset_after:
+        raise ValueError(
+            f"{place} has recurrent_dropout and reset_after False: the state that it resets is not dropped by "
+            "RecurrentDropout here; set recurrent_dropout to 0 to load it without"
+        )
+    return RecurrentDropout(cell, float(theirs.recurrent_dropout)), params
 
 
 def _activations(cell: Any, *, gates: bool) -> dict[str, Any]:
     functions = {"activation": cell.activation} | ({"gate_activation": cell.recurrent_activation} if gates else {})
-    return {
-        name: ACTIVATIONS.get(getattr(function, "__name__", "")) or named(function)
-        for name, function in functions.items()
-    }
+    return {name: named(function, *ACTIVATIONS) for name, function in functions.items()}
 
 
 def _cell(theirs: Any) -> Any:
@@ -192,14 +222,18 @@ def _both_ways(layer: Any, reverse: bool) -> Flow:
 
 def _pointwise(layer: Any) -> Part:
     kind, weights = type(layer).__name__, layer.get_weights()
+    expected = {"Embedding": 1, "Dense": 1 + getattr(layer, "use_bias", False)}.get(kind, len(weights))
+    if len(weights) != expected:
+        raise ValueError(
+            f"layer {layer.name!r} has {len(weights)} arrays; expected {expected} of {kind}, without quantization and LoRA"
+        )
     if kind == "Embedding":
         if layer.mask_zero:
             warnings.warn(
                 f"{layer.name!r} masks tokens of 0, which a layer here does not: pass mask=tokens != 0 where it is applied",
                 stacklevel=5,
             )
-        frozen = not layer.trainable
-        return Part(Embedding(*weights[0].shape, frozen=frozen), EmbeddingParams(weights[0]))
+        return Part(Embedding(*weights[0].shape, frozen=not layer.trainable), EmbeddingParams(weights[0]))
     if kind == "SpatialDropout1D":
         return Part(Dropout(float(layer.rate), variational=True), ())
     if kind == "Dropout":
@@ -211,11 +245,11 @@ def _pointwise(layer: Any) -> Part:
         return Part(Dropout(float(layer.rate), variational=noise is not None), ())
     if kind == "LayerNormalization":
         return _layer_norm(layer, weights)
-    name = getattr(layer.activation, "__name__", "linear")
-    if name != "linear":
+    if not agree("identity", layer.activation):
+        activation = getattr(layer.activation, "__name__", layer.activation)
         raise ValueError(
-            f"layer {layer.name!r} has activation {name!r}, which a Dense here has not; expected none: at the end of a model set "
-            "layer.activation = keras.activations.linear, load it, and apply the activation to the outputs; inside, load what "
+            f"layer {layer.name!r} has activation {activation!r}, which a Dense here has not; expected none: at the end of a model "
+            "set layer.activation = keras.activations.linear, load it, and apply the activation to the outputs; inside, load what "
             "is before and after it on its own"
         )
     w, *b = weights
@@ -224,7 +258,8 @@ def _pointwise(layer: Any) -> Part:
 
 def _layer_norm(layer: Any, weights: list[Any]) -> Part:
     axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
-    if axes not in ([-1], [2]) or not weights or getattr(layer, "rms_scaling", False):
+    last = len(layer.get_build_config()["input_shape"]) - 1
+    if axes not in ([-1], [last]) or not weights or getattr(layer, "rms_scaling", False):
         raise ValueError(
             f"layer {layer.name!r} normalises axes {axes}, scale {layer.scale}, center {layer.center}; expected the last axis, "
             "scale or center, and no rms_scaling"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import Activation
+from ..checks import Activation, check_params
 from ..layers import Bidirectional, Directions, Dropout, Layer, Layered, Recurrent
 from .arrays import agree
 
@@ -55,9 +55,20 @@ def stack(parts: Sequence[Part]) -> Part:
     return Part(Layered(tuple(layers)), tuple(params))
 
 
-def named(function: Callable[[Any], Any]) -> Activation:
-    """The name of the activation that gives the same numbers, so that cells compare equal and can be saved; else itself."""
-    return next((name for name in ACTIVATIONS if agree(name, function)), function)
+def named(function: Callable[[Any], Any], *others: Activation) -> Activation:
+    """The name of the activation that gives the same numbers, so that cells compare equal and can be saved; or one of `others`;
+    else itself, which JAX must be able to compute: Keras has functions of PyTorch's and TensorFlow's, too."""
+    found = next((name for name in (*ACTIVATIONS, *others) if agree(name, function)), None)
+    if found is not None:
+        return found
+    try:
+        jax.eval_shape(function, jax.ShapeDtypeStruct((2, 3), jnp.float32))
+    except Exception as error:
+        raise ValueError(
+            f"activation {getattr(function, '__name__', function)!r} is neither one of {', '.join(ACTIVATIONS)} nor a function of "
+            f"JAX's: load the module where it is one, as in Keras with KERAS_BACKEND=jax ({error!s:.120})"
+        ) from error
+    return function
 
 
 def concatenates(merge: Callable[[Any, Any], Any]) -> bool:
@@ -71,5 +82,8 @@ def concatenates(merge: Callable[[Any, Any], Any]) -> bool:
 
 
 def finished(part: Part) -> tuple[Any, Any]:
-    """As a pair, the parameters as copies in JAX."""
-    return part.layer, jax.tree.map(jnp.array, part.params)
+    """As a pair, the parameters as copies in JAX; those of the layer, and of one dtype throughout."""
+    params = jax.tree.map(jnp.array, part.params)
+    if not part.layer.parameterless:
+        check_params(part.layer, params, "what is loaded")
+    return part.layer, params
