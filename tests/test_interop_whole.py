@@ -323,6 +323,11 @@ def test_a_module_of_pytorch(name, options):
     assert layer.batch_first is options.get("batch_first", False)
     cell, _ = interop.torch.load(getattr(torch.nn, f"{name}Cell")(3, 4, bias=False))
     assert (cell.input_size, cell.hidden_size, cell.bias) == (3, 4, False)
+    theirs, x = getattr(torch.nn, f"{name}Cell")(3, 4), np.array(sequences()[:, 0])
+    cell, params = interop.torch.load(theirs)
+    wanted = theirs(torch.as_tensor(x))
+    wanted = (wanted[0] if name == "LSTM" else wanted).detach().numpy()
+    close(cell.step(params, cell.initial_state(params, (BATCH,)), jnp.asarray(x))[1], wanted)
 
     class Mine(getattr(torch.nn, name)):
         pass
