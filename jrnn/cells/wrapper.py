@@ -27,8 +27,12 @@ class Wrapper(Cell[Any, Any]):
     gates = property(lambda self: self.cell.gates)  # type: ignore[assignment]
     forget_gate = property(lambda self: self.cell.forget_gate)  # type: ignore[assignment]
     input_gate = property(lambda self: self.cell.input_gate)  # type: ignore[assignment]
+    candidate = property(lambda self: self.cell.candidate)  # type: ignore[assignment]
     recurrent = property(lambda self: self.cell.recurrent)  # type: ignore[assignment]
     takes_context = property(lambda self: self.cell.takes_context)  # type: ignore[assignment]
+
+    def update(self, params: Any, state: Any, z: Any, r: Any) -> Any:
+        return self.update_with_gates(params, state, z, r)[0]
 
     def bind(self, params: Any, ys: Any, *, lengths: Any = None, mask: Any = None) -> Any:
         return self.cell.bind(params, ys, lengths=lengths, mask=mask)
