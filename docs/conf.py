@@ -49,6 +49,7 @@ page_limit = 120  # seconds; a page over it is a warning, and so an error in CI
 html_theme = "furo"
 html_title = f"jrnn {release}"
 html_static_path = ["_static"]
+html_favicon = "_static/icon.svg"
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False

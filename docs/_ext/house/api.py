@@ -238,6 +238,8 @@ def _record(value: Any, links: dict[str, str]) -> str:
     comments = _comments(value)
     rows = [f"| `{name}` | {markdown(comments.get(name, ''))} |".replace("\\|", "|") for name in value._fields]
     table = "\n".join(["| field | what |", "|---|---|", *rows])
+    if not comments:
+        table = "Fields: " + ", ".join(f"`{name}`" for name in value._fields) + "."
     methods = []
     for name, method in vars(value).items():
         if isinstance(method, property) and method.__doc__:

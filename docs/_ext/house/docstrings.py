@@ -13,7 +13,7 @@ SIGNS = {
     "²": "^2", "·": r"\cdot ", "∂": r"\partial ", "≤": r"\le ", "≥": r"\ge ", "∈": r"\in ", "...": r"\dots ", "->": r"\to ",
     "*": r"\ast ", "~": r"\sim ", "|": r"\mid ", "'": "'", "%": r"\% ",
 }  # fmt: skip
-SECTIONS = ("Args", "Returns", "Raises", "Yields")
+SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Yields")
 TOKEN = re.compile(
     r"(?P<root>sqrt\()|(?P<sub>(?:[A-Za-z]|[α-ωΣΠ])_(?:\{[^}]*\}|[A-Za-z0-9]+))|(?P<d>\bd[a-zA-Z]\b)"
     r"|(?P<words>[A-Za-z][A-Za-z0-9_.']*[A-Za-z0-9](?: [a-z][a-z']+)*)|(?P<greek>[α-ωΣΠ])|(?P<sign>\.\.\.|->|[²·∂≤≥∈*~|%])"
@@ -60,7 +60,7 @@ def _section(name: str, body: str, links: Mapping[str, str] | None) -> str:
             names = ", ".join(f"`{part.strip()}`" for part in head[1].split(","))
             items.append(f"- {names}: {_prose(entry[head.end() :], links)}")
         else:
-            items.append(f"- {_prose(entry, links)}" if name == "Args" else _prose(entry, links))
+            items.append(f"- {_prose(entry, links)}" if name in ("Args", "Attributes") else _prose(entry, links))
     return f"**{title}**\n\n" + "\n".join(items)
 
 
@@ -82,7 +82,7 @@ def _block(text: str) -> str:
     if is_equations(text):
         return f"```{{math}}\n{latex(text)}\n```"
     command = all(re.match(r"(python|pip|#|\s|srun)", line) or line.startswith(" ") for line in text.splitlines())
-    program = re.search(r"jrnn\.|jax\.|\(\)|= run\(|import ", text)
+    program = re.search(r"jrnn\.|jax\.|import ", text) and not re.search(r" {3}|->", text)
     return f"```{'sh' if command else 'python' if program else 'text'}\n{text}\n```"
 
 
@@ -103,13 +103,13 @@ def latex(text: str) -> str:
         left, equals, right = re.split(r"(?<![=<>!_a-z])\s?(= |~ )", equation, maxsplit=1)
         sign = r"\sim" if equals.strip() == "~" else "="
         said = rf" && \text{{{_text(re.sub(' +', ' ', remark[0]))}}}" if remark else ""
-        rows.append(f"{_terms(left)} &{sign} {_terms(right)}{said}")
+        rows.append(f"{_terms(left.strip())} &{sign} {_terms(right.strip())}{said}")
     return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
 
 
 def _text(words: str) -> str:
-    """Words as LaTeX's text mode has them."""
-    words = re.sub(r"([_%#&$])", r"\\\1", words)
+    """Words as MathJax's text mode has them, where an underscore is itself."""
+    words = words.replace("$", r"\$")
     return re.sub(r"[α-ωΣΠ]", lambda found: rf"\(\{GREEK[found[0]]}\)", words)
 
 
