@@ -87,8 +87,9 @@ def contents() -> dict[str, dict[str, Any]]:
     for page, origins in TOP.items():
         pages[page] = {
             f"jrnn.{name}": value
+            for origin in origins
             for name, value in own.items()
-            if f"{value.__module__}.".startswith(tuple(f"{o}." for o in origins))
+            if f"{value.__module__}.".startswith(f"{origin}.")
         }
         for name in DEEPER.get(page, ()):
             module = importlib.import_module(name)
