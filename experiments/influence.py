@@ -141,7 +141,7 @@ def draw(path: Path, curves: dict[str, Curve]) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set(
-        xlabel="time step, one update at each", ylabel="loss", ylim=(low, high), xlim=(0, len(curve.loss)),
+        xlabel="time step, one update at each", ylabel="loss", ylim=(low, high), xlim=(0, len(curves["RTRL"].loss)),
         title="A parameter that helps at once and harms later: which learners find out?",
     )  # fmt: skip
     axes.text(

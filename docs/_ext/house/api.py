@@ -1,0 +1,343 @@
+"""The pages of the API: every public name, with its signature, its shapes and its docstring."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jrnn
+
+from .docstrings import markdown
+
+INTERNAL = {"arrays", "checks", "program", "segments", "sharding"}
+"""Modules that a user has no business with."""
+TOP = {  # where the names of `jrnn` itself go, by the module that they come from
+    "unroll": ("jrnn.unroll", "jrnn.cell"),
+    "cells": ("jrnn.cells",),
+    "layers": ("jrnn.layers",),
+    "engines": ("jrnn.engines",),
+}
+TITLES = {
+    "unroll": "Unroll and cell", "cells": "Cells", "layers": "Layers", "engines": "Engines", "activations": "Activations",
+    "attention": "Attention", "checkpoint": "Checkpoints", "data": "Data", "decode": "Decoding", "diagnostics": "Diagnostics",
+    "distributions": "Distributions", "flax.linen": "Flax linen", "flax.nnx": "Flax nnx", "initializers": "Initial weights",
+    "interop": "Files of weights", "losses": "Losses and metrics", "models": "Models", "online": "Online learning",
+    "pooling": "Pooling", "train": "Training", "xla": "Switches for XLA",
+}  # fmt: skip
+LIBRARIES = {
+    "torch": "PyTorch", "flax": "Flax's weights", "haiku": "Haiku", "equinox": "Equinox", "keras": "Keras", "onnx": "ONNX",
+    "stablehlo": "StableHLO", "int8": "int8",
+}  # fmt: skip
+DEEPER = {
+    "engines": ("jrnn.engines.implicit", "jrnn.engines.solver", "jrnn.engines.system", "jrnn.engines.linear_system")
+}
+"""What who writes an engine needs, beside what the package gives."""
+EXTRAS = {
+    "jrnn.layers": ("pretrained",),
+    "jrnn.engines.implicit": ("implicit", "Found"),
+    "jrnn.engines.solver": ("Solver", "Substitution"),
+    "jrnn.engines.system": ("System", "Steps", "traced"),
+    "jrnn.engines.linear_system": ("LinearSystem", "Unknowns"),
+}
+
+
+def modules() -> list[str]:
+    """The public modules below `jrnn`, by their names without it."""
+    found = []
+    for path in pkgutil.iter_modules(jrnn.__path__):
+        if path.name in INTERNAL or path.name in ("cell", "unroll", "cells", "layers", "engines"):
+            continue
+        found.append(path.name)
+    below = [f"interop.{name}" for name in LIBRARIES] + ["flax.linen", "flax.nnx"]
+    return sorted([name for name in found if name != "flax"] + below)
+
+
+def public(module: Any) -> dict[str, Any]:
+    """The public names of a module: those that its `__init__` gives on as `X as X`, or that it defines itself."""
+    tree = ast.parse(inspect.getsource(module))
+    package = hasattr(module, "__path__")
+    names = []
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and package:
+            names += [alias.asname for alias in node.names if alias.asname == alias.name]
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [t.id for t in targets if isinstance(t, ast.Name) and _described(tree, node)]
+    found = {name: getattr(module, name) for name in names if not name.startswith("_")}
+    return {name: value for name, value in found.items() if not inspect.ismodule(value)}
+
+
+def _described(tree: ast.Module, node: ast.AST) -> bool:
+    """Whether a string stands after an assignment, which says what it is."""
+    after = tree.body[tree.body.index(node) + 1 :][:1]  # type: ignore[arg-type]
+    return bool(after) and isinstance(after[0], ast.Expr) and isinstance(after[0].value, ast.Constant)
+
+
+def contents() -> dict[str, dict[str, Any]]:
+    """Of each page the names on it, by their full names."""
+    own = public(jrnn)
+    pages: dict[str, dict[str, Any]] = {}
+    for page, origins in TOP.items():
+        pages[page] = {
+            f"jrnn.{name}": value
+            for origin in origins
+            for name, value in own.items()
+            if f"{value.__module__}.".startswith(f"{origin}.")
+        }
+        for name in DEEPER.get(page, ()):
+            module = importlib.import_module(name)
+            pages[page] |= {f"{name}.{each}": getattr(module, each) for each in EXTRAS[name]}
+    pages["layers"] |= {
+        f"jrnn.layers.{name}": getattr(jrnn.layers, name)
+        for name in EXTRAS["jrnn.layers"]
+        if hasattr(jrnn.layers, name)
+    }
+    for name in modules():
+        module = importlib.import_module(f"jrnn.{name}")
+        pages[name] = {f"jrnn.{name}.{each}": value for each, value in public(module).items()}
+    return pages
+
+
+PUBLIC: dict[str, str] = {}
+"""The public names of classes by those of the modules where they are written, for signatures."""
+
+
+def write(folder: Path) -> None:
+    """The pages, those that changed, into `folder`."""
+    pages = contents()
+    PUBLIC.update(
+        {f"{v.__module__}.{v.__qualname__}": n for p in pages.values() for n, v in p.items() if inspect.isclass(v)}
+    )
+    links = _links(pages)
+    for page, names in pages.items():
+        _write(folder / f"{page}.md", _page(page, names, links))
+    for path in folder.glob("*.md"):
+        if path.stem not in pages and path.name != "index.md":
+            path.unlink()
+    _write(folder / "index.md", _index(pages))
+
+
+def _links(pages: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Full names by what docstrings call them: `jrnn.LSTM`, `LSTM`, `decode.generate`; short ones only where there is one."""
+    links: dict[str, str] = {}
+    clash = set()
+    for names in pages.values():
+        for full in names:
+            short = full.rpartition(".")[2]
+            clash |= {short} if short in links else set()
+            links[short] = full
+            links[full] = full
+            links[full.removeprefix("jrnn.")] = full
+    # A plain word in backticks, such as an argument, is no link; `unroll` and `rnn` are functions wherever they occur.
+    known = {name: full for name, full in links.items() if name not in clash or full == f"jrnn.{name}"}
+    return {n: full for n, full in known.items() if "." in n or n[0].isupper() or n in ("unroll", "rnn")}
+
+
+def _title(page: str) -> str:
+    if page.startswith("interop."):
+        return LIBRARIES[page.removeprefix("interop.")]
+    return TITLES.get(page, page.capitalize())
+
+
+def _page(page: str, names: dict[str, Any], links: dict[str, str]) -> str:
+    where = "jrnn" if page in TOP else f"jrnn.{page}"
+    module = importlib.import_module(f"jrnn.{'cell' if page == 'unroll' else page}")
+    parts = [
+        f"# {_title(page)}",
+        f"`{where}`",
+        markdown(module.__doc__ or "", links) if page not in ("unroll",) else "",
+    ]
+    listed = [full for full, value in names.items() if not _is_record(value)]
+    if len(listed) > 3:
+        rows = [f"| {{py:obj}}`{full.rpartition('.')[2]} <{full}>` | {_first(names[full])} |" for full in listed]
+        parts.append("\n".join(["| name | what |", "|---|---|", *rows]))
+    parts += [_entry(full, value, links) for full, value in names.items()]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _index(pages: dict[str, dict[str, Any]]) -> str:
+    rows = []
+    for page, names in pages.items():
+        shown = [f"{{py:obj}}`{full.rpartition('.')[2]} <{full}>`" for full, v in names.items() if not _is_record(v)]
+        rows.append(f"| [{_title(page)}]({page}.md) | {', '.join(shown)} |")
+    toc = "\n".join(["```{toctree}", ":hidden:", "", *pages, "```"])
+    return (
+        "# API\n\nEvery public name, from its docstring: signature, shapes, equations, sources. Shapes are written "
+        "`[time, *batch, features]`: time first, any batch axes, features last.\n\n"
+        + "\n".join(["| part | names |", "|---|---|", *rows])
+        + f"\n\n{toc}\n"
+    )
+
+
+def _is_record(value: Any) -> bool:
+    """A NamedTuple of parameters, a state or the like."""
+    return inspect.isclass(value) and issubclass(value, tuple)
+
+
+def _first(value: Any) -> str:
+    """The first sentence of a docstring."""
+    text = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
+    sentence = re.split(r"(?<=[^A-Z].[.:]) (?=[A-Z`])", text)[0].rstrip(":")
+    return markdown(sentence).replace("|", "\\|")
+
+
+def _entry(full: str, value: Any, links: dict[str, str]) -> str:
+    if not (inspect.isclass(value) or callable(value)) or not hasattr(value, "__name__"):
+        return _directive("data", full, _data(value))
+    if not inspect.isclass(value):
+        return _directive("function", full + _signature(value), markdown(inspect.getdoc(value) or "", links))
+    if _is_record(value):
+        return _directive("class", full, _record(value, links))
+    body = [markdown(_own_doc(value), links)]
+    body.append(_own_records(value, links))
+    bases = [f"jrnn.{base.__name__}" for base in value.__mro__[1:] if f"jrnn.{base.__name__}" in links.values()]
+    if bases:
+        shown = ", ".join("{py:obj}`" + base.removeprefix("jrnn.") + f" <{base}>`" for base in bases)
+        body.append(f"Is a {shown}, with its methods.")
+    body += _fields(value, links)
+    for name, method in vars(value).items():
+        text = getattr(method, "__doc__", None)
+        if name.startswith("_") or not text:
+            continue
+        if isinstance(method, property):
+            body.append(_directive("property", name, markdown(text, links)))
+        elif inspect.isfunction(method) or isinstance(method, classmethod | staticmethod):
+            plain = method.__func__ if isinstance(method, classmethod | staticmethod) else method
+            kind = "classmethod" if isinstance(method, classmethod) else "method"
+            body.append(_directive(kind, name + _signature(plain, bound=True), markdown(text, links)))
+    return _directive("class", full + _signature(value), "\n\n".join(part for part in body if part))
+
+
+def _data(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "\n".join(
+            ["| key | what |", "|---|---|", *(f"| `{k}` | {markdown(str(v))} |" for k, v in value.items())]
+        )
+    return f"`{_shorten(repr(value))}`"
+
+
+def _own_records(value: Any, links: dict[str, str]) -> str:
+    """Which named tuples a cell has for its parameters and its state."""
+    bases = [base for base in getattr(value, "__orig_bases__", ()) if getattr(base, "__origin__", None) is jrnn.Cell]
+    names = [links.get(getattr(part, "__name__", "")) for base in bases for part in base.__args__]
+    if len(names) != 2 or None in names:
+        return ""
+    params, state = (f"{{py:obj}}`{str(name).removeprefix('jrnn.')} <{name}>`" for name in names)
+    return f"Parameters {params}, state {state}."
+
+
+def _own_doc(value: Any) -> str:
+    text = value.__doc__ or ""
+    return "" if text.startswith(f"{value.__name__}(") else text
+
+
+def _directive(kind: str, name: str, body: str) -> str:
+    fence = "`" * (max([2, *(len(run) for run in re.findall(r"^`{3,}", body, re.MULTILINE))]) + 1)
+    return f"{fence}{{py:{kind}}} {name}\n\n{body}\n{fence}"
+
+
+def _record(value: Any, links: dict[str, str]) -> str:
+    comments = _comments(value)
+    rows = [f"| `{name}` | {markdown(comments.get(name, ''))} |".replace("\\|", "|") for name in value._fields]
+    table = "\n".join(["| field | what |", "|---|---|", *rows])
+    if not comments:
+        table = "Fields: " + ", ".join(f"`{name}`" for name in value._fields) + "."
+    methods = []
+    for name, method in vars(value).items():
+        if isinstance(method, property) and method.__doc__:
+            methods.append(_directive("property", name, markdown(method.__doc__, links)))
+    return "\n\n".join(part for part in (markdown(_own_doc(value), links), table, *methods) if part)
+
+
+def _comments(value: Any) -> dict[str, str]:
+    """What is said beside each field of a class."""
+    try:
+        source = textwrap.dedent(inspect.getsource(value))
+    except (OSError, TypeError):
+        return {}
+    found, waiting = {}, None
+    for line in source.splitlines()[1:]:
+        field = re.match(r"    (\w+): [^#]*", line)
+        remark = re.search(r"#\s*(.*)$", line)
+        waiting = field[1] if field else waiting
+        if waiting and remark:
+            found[waiting] = remark[1]
+            waiting = None
+    return found
+
+
+def _fields(value: Any, links: dict[str, str]) -> list[str]:
+    """What strings below the fields of a class say of them."""
+    try:
+        node: Any = ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
+    except (OSError, TypeError):
+        return []
+    entries = []
+    for field, after in zip(node.body, node.body[1:]):
+        said = (
+            isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
+        )
+        if isinstance(field, ast.AnnAssign) and said and isinstance(field.target, ast.Name):
+            entries.append(_directive("attribute", field.target.id, markdown(after.value.value, links)))
+    return entries
+
+
+def _signature(value: Any, *, bound: bool = False) -> str:
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return "()"
+    parameters = list(signature.parameters.values())[1 if bound else 0 :]
+    parameters = [p.replace(default=_Plain(p.default)) if p.default is not p.empty else p for p in parameters]
+    parameters = [p for p in parameters if p.name not in ("parent", "name") or not _is_flax(value)]
+    returns = inspect.Signature.empty if inspect.isclass(value) else signature.return_annotation
+    return _shorten(str(signature.replace(parameters=parameters, return_annotation=returns)))
+
+
+def _is_flax(value: Any) -> bool:
+    return inspect.isclass(value) and value.__module__.startswith("jrnn.flax")
+
+
+class _Plain:
+    """A default as it is written."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __repr__(self) -> str:
+        value = self.value
+        if isinstance(value, type | dataclasses.Field):
+            return getattr(value, "__name__", "...")
+        text = (
+            getattr(value, "__name__", repr(value))
+            if callable(value) and not dataclasses.is_dataclass(value)
+            else repr(value)
+        )
+        return "..." if "object at" in text or "<" in text else text
+
+
+def _shorten(text: str) -> str:
+    def name(found: re.Match[str]) -> str:
+        return found[0] if found[0][0].isdigit() else PUBLIC.get(found[0], found[1])
+
+    text = re.sub(r"(?:\w+\.)+(\w+)", name, text)
+    text = re.sub(r"str \| Callable\[\[(?:Array|Any|\.\.\.)\], (?:Array|Any)\]", "Activation", text)
+    return text.replace("NoneType", "None").replace("~", "")
+
+
+def _write(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def setup(app):
+    app.connect("builder-inited", lambda app: write(Path(app.srcdir) / "api"))
