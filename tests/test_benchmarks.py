@@ -282,6 +282,7 @@ def test_every_workaround_has_a_row_and_the_control_too(tmp_path, capsys):
 
 
 def test_every_learner_is_timed_where_its_trace_is_not_too_large(tmp_path, monkeypatch, capsys):
+    import jrnn
     from experiments.benchmarks import online
 
     monkeypatch.setattr(online, "POINTS", {"small": (jrnn.Elman(2, 8), 2)})
