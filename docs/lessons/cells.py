@@ -50,7 +50,8 @@ def expanded(text: str, path: Path, language: str) -> str:
         tags, source = known[match[1]]
         before = "" if not first else code_cell(["remove-cell"], setup) + "\n\n"
         first = False
-        return before + code_cell(tags, source)
+        end = ";" if "hide-input" in tags else ""  # a picture shows no value of its last line
+        return before + code_cell(tags, source + end)
 
     return PLACE.sub(one, text)
 
