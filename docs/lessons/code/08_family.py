@@ -37,11 +37,11 @@ for name, cell in cells.items():
     print(f"{name:13} parameters {sum(a.size for a in jax.tree.leaves(params)):5}   state {held}")
 
 # %% task
-steps, rows = 20, 32
+steps, rows = 20, 16
 
 
 def examples(key):
-    """Numbers and marks [20, 32, 2], and the sum of the two marked numbers [32]."""
+    """Numbers and marks [20, 16, 2], and the sum of the two marked numbers [16]."""
     numbers, first, second = jax.random.split(key, 3)
     x = jax.random.uniform(numbers, (steps, rows))
     places = jnp.stack(

@@ -164,8 +164,8 @@ print("reversed without a mistake:", float((written == target[1:]).all(0).mean()
 print(source[:, 0], "->", written[:, 0])
 
 # %% check-1 hide-cell
-three = jnp.array([[0, 1], [1, 0], [1, 1]], jnp.float32)[..., None]  # 0 1 1 and 1 0 1
-assert pair.apply(seen, three).argmax(-1).tolist() == [1, 0]
+for row, answer in (([0, 1, 1], 1), ([1, 0, 1, 0, 1, 0], 0), ([0] * 13 + [1, 1], 1)):
+    assert pair.apply(seen, jnp.array(row, jnp.float32)[:, None]).argmax() == answer
 
 # %% check-2 hide-cell
 a, b = 11, 6
