@@ -20,6 +20,7 @@ An engine says how the states of an unroll are found and how they are differenti
 from . import activations as activations
 from . import attention as attention
 from . import initializers as initializers
+from . import online as online
 from . import pooling as pooling
 from .cell import Bound as Bound
 from .cell import Cell as Cell

@@ -97,6 +97,20 @@ def orthogonal(key: jax.Array, cell: Cell, params: P, scale: float = 1.0) -> P:
 
 
 @_inside
+def diagonal(cell: Cell, params: P) -> P:
+    """Each gate's block of the recurrent weights without what is off its diagonal: each unit sees its own past alone."""
+    for name in _recurrent(cell, params):
+        w = getattr(params, name)
+        if w.ndim != 2 or w.shape[1] != w.shape[0] * len(cell.gates):
+            raise ValueError(
+                f"{name} of {cell} is {list(w.shape)}; expected {len(cell.gates)} square blocks, one for each gate"
+            )
+        keep = jnp.tile(jnp.eye(w.shape[0], dtype=w.dtype), (1, len(cell.gates)))
+        params = params._replace(**{name: w * keep})
+    return params
+
+
+@_inside
 def identity(cell: Cell, params: P, scale: float = 1.0) -> P:
     """Each gate's block of the recurrent weights the identity times `scale`, biases zero.
 
