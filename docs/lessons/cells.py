@@ -17,6 +17,9 @@ from typing import Any
 
 HERE = Path(__file__).parent
 CODE = HERE / "code"
+COMPILED = (
+    HERE.parent / "_build" / "xla"
+)  # most of a page's time is XLA's, and pages of one code compile the same programs
 CELL = re.compile(r"^# %% *(.*)$", re.MULTILINE)
 PLACE = re.compile(r"^```\{cell\} *(\S+) *\n```$", re.MULTILINE)
 
@@ -40,9 +43,12 @@ def expanded(text: str, path: Path, language: str) -> str:
     if places != list(known):
         raise ValueError(f"a page takes the cells {places}; expected all of {path.name} in order: {list(known)}")
     version = hashlib.sha256((CODE / "pictures.py").read_bytes()).hexdigest()[:8]
-    setup = (
-        f'import os, sys\nos.environ["LESSON_LANGUAGE"] = "{language}"\nsys.path.insert(0, {str(CODE)!r})  # {version}'
-    )
+    environment = {
+        "LESSON_LANGUAGE": language,
+        "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    setup = f"import os, sys\nos.environ.update({environment})\nsys.path.insert(0, {str(CODE)!r})  # {version}"
     first = True
 
     def one(match: re.Match[str]) -> str:

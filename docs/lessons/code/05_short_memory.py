@@ -85,13 +85,13 @@ ax.set(
 )
 
 # %% threshold
-radii = np.linspace(0.25, 4, 16)
+radii = np.linspace(0.5, 4, 15)
 
 
 @jax.jit
 def factors(strength):
     logs = jax.lax.map(lambda radius: curve(radius, strength), jnp.asarray(radii, jnp.float32))
-    return jnp.exp((logs[:, 30] - logs[:, 10]) / 20)
+    return jnp.exp((logs[:, 25] - logs[:, 10]) / 15)
 
 
 weak, strong = factors(0.02), factors(1.0)
