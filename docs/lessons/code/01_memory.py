@@ -2,7 +2,7 @@
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import pictures
+import pictures  # colours, boxes and arrows of these pages
 
 import jrnn
 

@@ -127,10 +127,10 @@ groups = dict(
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.8))
 for ax, table, title in zip(axes, (fresh.embedding, trained.embedding), ("before", "after")):
     for color, group in groups.items():
-        for word in group:
+        for place, word in enumerate(group):
             at = table[small.encode([word])[0]]
             ax.plot(*at, "o", color=color)
-            ax.annotate(word, at, xytext=(4, 3), textcoords="offset points", color=color)
+            ax.annotate(word, at, xytext=(6, 10 * place - 12), textcoords="offset points", color=color)
     ax.set(title=say(title), xticks=[], yticks=[])
     ax.margins(0.15)
 
