@@ -1,5 +1,6 @@
 """The site: Sphinx with MyST-NB. Every page that has code is run when it is built."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -14,12 +15,19 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+# Kernels that read nobody's own IPython profile, and do not say how they talk to the builder.
+kernels = HERE / "_build" / "ipython" / "profile_default" / "ipython_kernel_config.py"
+kernels.parent.mkdir(parents=True, exist_ok=True)
+kernels.write_text('c.IPKernelApp.log_level = "ERROR"\n', encoding="utf-8")
+os.environ["IPYTHONDIR"] = str(kernels.parents[1])
+logging.getLogger("traitlets").setLevel(logging.WARNING)
 
 project = "jrnn"
 author = "the jrnn authors"
 copyright = author
 version = release = jrnn.__version__
 language = "en"
+smartquotes_action = "q"  # quotes alone: `--option` and [..., size] stay as they are
 
 extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx_copybutton", "sphinx_design", "house"]
 exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]

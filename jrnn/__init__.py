@@ -21,6 +21,7 @@ from . import activations as activations
 from . import attention as attention
 from . import initializers as initializers
 from . import online as online
+from . import parametrizations as parametrizations
 from . import pooling as pooling
 from .cell import Bound as Bound
 from .cell import Cell as Cell
@@ -51,6 +52,7 @@ from .cells import LearnedState as LearnedState
 from .cells import LearnedStateParams as LearnedStateParams
 from .cells import LSTMParams as LSTMParams
 from .cells import LSTMState as LSTMState
+from .cells import Parametrized as Parametrized
 from .cells import PeepholeLSTM as PeepholeLSTM
 from .cells import PeepholeLSTMParams as PeepholeLSTMParams
 from .cells import ProjectedLSTM as ProjectedLSTM

@@ -43,6 +43,8 @@ class Cell(abc.ABC, Generic[P, S]):
     """The gate that keeps the past when it is open (1), if there is one."""
     input_gate: str | None = None
     """The gate that lets the new in when it is open, where it is not one minus the forget gate."""
+    candidate: str | None = None
+    """The block that is no gate but the new: its activation is the option `activation`, that of the others `gate_activation`."""
 
     recurrent: tuple[str, ...] = ("w_h",)
     """Names of the parameters that multiply the past: the recurrent initialisers act on these."""
@@ -98,6 +100,14 @@ class Cell(abc.ABC, Generic[P, S]):
         Where parameters and states are 16-bit floats, all arguments come as float32, and the new state is rounded.
         """
 
+    def update_with_gates(self, params: P, state: S, z: Any, r: Any) -> tuple[S, dict[str, jax.Array]]:
+        """`update`, and by their names what its gates are in this step, activated, [..., hidden] each.
+
+        For those who look at gates (`jrnn.diagnostics`). A cell with gates computes its new state here, and `update` gives
+        that alone; of another cell there are none.
+        """
+        return self.update(params, state, z, r), {}
+
     @abc.abstractmethod
     def readout(self, params: P, state: S, x: jax.Array) -> jax.Array:
         """What the world sees of a state: [..., output_size]."""
@@ -109,10 +119,18 @@ class Cell(abc.ABC, Generic[P, S]):
         """
         raise TypeError(f"{self} does not attend to a sequence; expected a cell such as jrnn.AttentionBefore")
 
+    def prepare(self, params: P) -> Any:
+        """What the pieces are given in place of `params`, made once for a whole run: what is computed from parameters alone.
+
+        They must take plain parameters too, and compute the same. By default it is these.
+        """
+        return params
+
     def step(self, params: P, state: S, x: jax.Array) -> tuple[S, jax.Array]:
         """One time step: `x` [*batch, input_size] -> the new state and y [*batch, output_size]."""
         batch = check_arguments(self, params, x, "x", time=False)
         check_state(self, params, state, batch)
+        params = self.prepare(params)
         z, r = self.project(params, x), self.recur(params, state)
         state = fit_state(self, self.update(*halves_to_float32((params, state, z, r))), state, len(batch))
         return state, self.readout(params, state, x)

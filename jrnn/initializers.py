@@ -28,7 +28,7 @@ P = TypeVar("P", bound=Any)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _inside(initializer: F) -> F:
+def inside(initializer: F) -> F:
     """The initialiser, on the innermost cell and its parameters where `cell` is a wrapper."""
     signature = inspect.signature(initializer)
 
@@ -51,7 +51,7 @@ def _inside(initializer: F) -> F:
     return initialize  # type: ignore[return-value]
 
 
-@_inside
+@inside
 def standard(key: jax.Array, cell: Cell, params: P) -> P:
     """The default of every cell: Glorot inputs, orthogonal recurrence per gate; biases stay as they are."""
     inputs, recurrence = jax.random.split(key)
@@ -59,7 +59,7 @@ def standard(key: jax.Array, cell: Cell, params: P) -> P:
     return orthogonal(recurrence, cell, params) if cell.recurrent else params
 
 
-@_inside
+@inside
 def uniform(key: jax.Array, cell: Cell, params: P, scale: float | None = None) -> P:
     """Every array uniform in ±scale, by default ±1/sqrt(hidden_size), as PyTorch initialises RNN, LSTM and GRU."""
     bound = 1 / math.sqrt(_hidden(cell, params)) if scale is None else scale
@@ -69,7 +69,7 @@ def uniform(key: jax.Array, cell: Cell, params: P, scale: float | None = None) -
     return jax.tree.unflatten(structure, drawn)
 
 
-@_inside
+@inside
 def glorot(key: jax.Array, cell: Cell, params: P) -> P:
     """Every matrix that is not recurrent uniform in ±sqrt(6 / (in + out)), gate by gate (Glorot & Bengio 2010).
 
@@ -83,23 +83,23 @@ def glorot(key: jax.Array, cell: Cell, params: P) -> P:
     return params
 
 
-@_inside
+@inside
 def orthogonal(key: jax.Array, cell: Cell, params: P, scale: float = 1.0) -> P:
     """Each gate's block of the recurrent weights orthogonal times `scale` (Saxe, McClelland & Ganguli 2014).
 
     Of a kernel, the matrix [window times in, out] is, as in Keras.
     """
     draw = jax.nn.initializers.orthogonal(scale)
-    names = _recurrent(cell, params)
+    names = recurrent_names(cell, params)
     keys = [key] if len(names) == 1 else jax.random.split(key, len(names))
     drawn = {name: _per_gate(k, len(cell.gates), getattr(params, name), draw) for name, k in zip(names, keys)}
     return params._replace(**drawn)
 
 
-@_inside
+@inside
 def diagonal(cell: Cell, params: P) -> P:
     """Each gate's block of the recurrent weights without what is off its diagonal: each unit sees its own past alone."""
-    for name in _recurrent(cell, params):
+    for name in recurrent_names(cell, params):
         w = getattr(params, name)
         if w.ndim != 2 or w.shape[1] != w.shape[0] * len(cell.gates):
             raise ValueError(
@@ -110,13 +110,13 @@ def diagonal(cell: Cell, params: P) -> P:
     return params
 
 
-@_inside
+@inside
 def identity(cell: Cell, params: P, scale: float = 1.0) -> P:
     """Each gate's block of the recurrent weights the identity times `scale`, biases zero.
 
     On a ReLU Elman cell it is the IRNN (Le et al. 2015). Of a kernel, the identity is in the middle of the window.
     """
-    for name in _recurrent(cell, params):
+    for name in recurrent_names(cell, params):
         w = getattr(params, name)
         *window, rows, columns = w.shape
         if columns != rows * len(cell.gates):
@@ -130,7 +130,7 @@ def identity(cell: Cell, params: P, scale: float = 1.0) -> P:
     return params._replace(b=jax.tree.map(jnp.zeros_like, params.b)) if hasattr(params, "b") else params
 
 
-@_inside
+@inside
 def forget_bias(cell: Cell, params: P, value: float = 1.0) -> P:
     """The bias of the gate that keeps the past set to `value` (Gers et al. 2000; Jozefowicz et al. 2015: 1 or 2).
 
@@ -142,7 +142,7 @@ def forget_bias(cell: Cell, params: P, value: float = 1.0) -> P:
     return params._replace(b=_set_gate(cell, b, _forget_gate(cell), value))
 
 
-@_inside
+@inside
 def chrono(key: jax.Array, cell: Cell, params: P, longest: float) -> P:
     """Gate biases for memories of 1 to `longest` steps (Tallec & Ollivier 2018): b_f = log U(1, longest - 1), b_i =
     -b_f.
@@ -161,13 +161,13 @@ def chrono(key: jax.Array, cell: Cell, params: P, longest: float) -> P:
     return params._replace(b=_set_gate(cell, b, _forget_gate(cell), bias))
 
 
-@_inside
+@inside
 def spectral_radius(cell: Cell, params: P, radius: float) -> P:
     """Each gate's block of the recurrent weights scaled to largest |eigenvalue| = `radius` (Jaeger 2001).
 
     Not under jit: NumPy's eigenvalues.
     """
-    for name in _recurrent(cell, params):
+    for name in recurrent_names(cell, params):
         w = getattr(params, name)
         if w.ndim > 2:
             raise ValueError(f"{name} of {cell} is {describe(w)}, a kernel; a spectral radius is one of a matrix")
@@ -195,7 +195,7 @@ def _parameter(cell: Cell, params: Any, name: str) -> Any:
     return getattr(params, name)
 
 
-def _recurrent(cell: Cell, params: Any) -> tuple[str, ...]:
+def recurrent_names(cell: Cell, params: Any) -> tuple[str, ...]:
     """The names of the recurrent weights, which are matrices, or kernels [*window, in, out]."""
     if not cell.recurrent:
         raise ValueError(f"{cell} has no recurrent weights; expected a cell with some, such as LSTM or Elman")

@@ -44,11 +44,13 @@ CELLS: dict[str, jrnn.Cell] = {
     "conv-elman": jrnn.Convolutional(jrnn.Elman(2, 1), (2, 3, 2), 2, recurrent_kernel_size=(1, 3, 2)),
     "learned-state": jrnn.LearnedState(jrnn.LSTM(INPUT, HIDDEN)),
     "recurrent-dropout": jrnn.RecurrentDropout(jrnn.GRU(INPUT, HIDDEN), 0.4),
+    "parametrized": jrnn.Parametrized(jrnn.LSTM(INPUT, HIDDEN), jrnn.parametrizations.DalesLaw(0.5)),
     "zoneout": jrnn.Zoneout(jrnn.LSTM(INPUT, HIDDEN), (0.2, 0.5)),
 }
 
 KINDS = (
-    "jordan", "lstm-peephole", "lstm-projected", "gru-before", "ctrnn-everything", "conv-gru", "learned-state", "zoneout",
+    "jordan", "lstm-peephole", "lstm-projected", "gru-before", "ctrnn-everything", "conv-gru", "learned-state", "parametrized",
+    "zoneout",
 )  # fmt: skip
 """Cells that no other stands for: a product, noise, a time step, a parameter or a wrapper where the others have none."""
 

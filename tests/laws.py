@@ -72,7 +72,7 @@ def models_are_plain_values(model: Any) -> None:
     copy = pickle.loads(pickle.dumps(model))
     assert copy == model
     assert hash(copy) == hash(model)
-    assert eval(repr(model), vars(jrnn) | vars(jrnn.activations)) == model
+    assert eval(repr(model), vars(jrnn) | vars(jrnn.activations) | vars(jrnn.parametrizations)) == model
     assert jax.tree.leaves(model) == []
     params = random_params(model)
     same(pickle.loads(pickle.dumps(params)), params, tolerance=0)

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(jrnn.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 ORDER = [
     "arrays", "program", "xla", "checks", "activations", "segments",
-    "sharding", "distributions", "losses", "attention", "cell", "initializers",
+    "sharding", "distributions", "losses", "regularizers", "attention", "cell", "initializers", "parametrizations",
     "cells", "engines", "unroll", "layers", "pooling", "models", "decode", "online", "diagnostics", "data", "checkpoint", "train",
     "flax", "interop",
 ]  # fmt: skip

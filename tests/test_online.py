@@ -80,6 +80,13 @@ def test_what_a_wrapper_adds_is_followed():
         exact, _ = jax.jit(in_windows, static_argnums=(0, 1))(online(learned, RTRL()), 1, *data)
         assert np.abs(got.state.h).min() > 0
         assert distance(got, exact) < 1  # of the same kind, through the unit's own weight
+        masked = jrnn.Parametrized(jrnn.GRU(INPUT, HIDDEN), jrnn.parametrizations.Sparse(0.6))
+        data = example(masked)
+        within = data[0], masked.made(data[0])
+        run = jax.jit(in_windows, static_argnums=(0, 1))
+        raw, made = (run(online(cell, SnAp()), 1, p, *data[1:])[0] for cell, p in zip((masked, masked.cell), within))
+        there = jnp.asarray(within[1].w_h != 0, float)
+        assert distance(raw, made._replace(w_h=made.w_h * there)) <= EXACT
         for cell in (jrnn.Zoneout(jrnn.LSTM(INPUT, HIDDEN), 0.3), jrnn.RecurrentDropout(jrnn.GRU(INPUT, HIDDEN), 0.4)):
             data = example(cell)
             noisy = online(cell, RTRL())

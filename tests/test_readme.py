@@ -1,4 +1,4 @@
-"""The README's examples run, as they stand, one after the other, and so does each line of its table of other libraries."""
+"""The README's example runs as it stands, its links lead somewhere, and each line of the table of other libraries runs."""
 
 import re
 import warnings
@@ -11,13 +11,15 @@ import jrnn
 from jrnn import interop
 
 README = Path(__file__).parents[1] / "README.md"
-ROWS = re.findall(r"^\| ([\w ]+) \| `(.*)` \| `(params = .*)` \|$", README.read_text(encoding="utf-8"), re.MULTILINE)
+TABLE = README.parent / "docs" / "coming_from" / "index.md"
+ROWS = re.findall(r"^\| ([\w ]+) \| `(.*)` \| `(params = .*)` \|$", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
+CELLS = [n for n, v in vars(jrnn).items() if isinstance(v, type) and issubclass(v, jrnn.Cell) and v is not jrnn.Cell]
 LIBRARIES = {"torch": "torch", "linen": "flax.linen", "nnx": "flax.nnx", "keras": "keras", "equinox": "equinox"}
 
 
 def test_examples_run():
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) >= 3
+    assert blocks
     names = {"__name__": "readme"}
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         for block in blocks:
@@ -32,6 +34,17 @@ def test_examples_run():
 def test_one_command_to_run_and_one_to_test(words):
     commands = re.findall(r"```sh\n(.*?)\n```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert sum(words in command and command.startswith("pip install") for command in commands) == 1
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\((?!https:)([^)#]+)\)", README.read_text(encoding="utf-8"))
+    assert len(links) > 15
+    assert [link for link in links if not (README.parent / link).is_file()] == []
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_is_in_a_table(name):
+    assert re.search(rf"^\| `{name}[`(]", README.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_the_table_has_every_library():

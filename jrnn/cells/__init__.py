@@ -32,6 +32,7 @@ from .lstm import PeepholeLSTMParams as PeepholeLSTMParams
 from .lstm import ProjectedLSTM as ProjectedLSTM
 from .lstm import ProjectedLSTMParams as ProjectedLSTMParams
 from .lstm import ProjectedLSTMState as ProjectedLSTMState
+from .parametrized import Parametrized as Parametrized
 from .recurrent_dropout import RecurrentDropout as RecurrentDropout
 from .recurrent_dropout import RecurrentDropoutState as RecurrentDropoutState
 from .zoneout import Zoneout as Zoneout

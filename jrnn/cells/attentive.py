@@ -170,9 +170,12 @@ class AttentionBefore(Attentive):
         context, _ = self.attention.attend(attention, memory, self._query(own, state.cell))
         return self.cell.recur(own, state.cell), self._feed(own, context), context
 
-    def update(self, params: Bound, state: AttentionState, z: Any, r: Any) -> AttentionState:
+    def update_with_gates(
+        self, params: Bound, state: AttentionState, z: Any, r: Any
+    ) -> tuple[AttentionState, dict[str, jax.Array]]:
         own, (r, fed, context) = params.params.cell, r
-        return AttentionState(self.cell.update(own, state.cell, self._projected(own, z, fed), r), context)
+        new, gates = self.cell.update_with_gates(own, state.cell, self._projected(own, z, fed), r)
+        return AttentionState(new, context), gates
 
     def readout(self, params: Bound, state: AttentionState, x: jax.Array) -> jax.Array:
         y = self.cell.readout(params.params.cell, state.cell, jnp.concatenate([state.fed, x], -1))
@@ -243,13 +246,13 @@ class AttentionAfter(Attentive):
             return self.cell.recur(own, state)
         return self.cell.recur(own, state.cell), self._feed(own, state.fed)
 
-    def update(self, params: Bound, state: Any, z: Any, r: Any) -> Any:
+    def update_with_gates(self, params: Bound, state: Any, z: Any, r: Any) -> tuple[Any, dict[str, jax.Array]]:
         own = params.params.cell
         if not self.input_feeding:
-            return self.cell.update(own, state, z, r)
+            return self.cell.update_with_gates(own, state, z, r)
         r, fed = r
-        new = self.cell.update(own, state.cell, self._projected(own, z, fed), r)
-        return AttentionState(new, self._attended(params, self._query(own, new)))
+        new, gates = self.cell.update_with_gates(own, state.cell, self._projected(own, z, fed), r)
+        return AttentionState(new, self._attended(params, self._query(own, new))), gates
 
     def readout(self, params: Bound, state: Any, x: jax.Array) -> jax.Array:
         if self.input_feeding:

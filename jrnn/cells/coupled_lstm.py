@@ -47,6 +47,7 @@ class CoupledLSTM(Cell[CoupledLSTMParams, LSTMState]):
 
     gates = ("i", "g", "o")
     input_gate = "i"
+    candidate = "g"
 
     @property
     def output_size(self) -> int:
@@ -77,6 +78,11 @@ class CoupledLSTM(Cell[CoupledLSTMParams, LSTMState]):
         return affine(state.h, params.w_h, params.b)
 
     def update(self, params: CoupledLSTMParams, state: LSTMState, z: jax.Array, r: jax.Array) -> LSTMState:
+        return self.update_with_gates(params, state, z, r)[0]
+
+    def update_with_gates(
+        self, params: CoupledLSTMParams, state: LSTMState, z: jax.Array, r: jax.Array
+    ) -> tuple[LSTMState, dict[str, jax.Array]]:
         if params.p_i is None or params.p_o is None:
             i, g, o = activated_gates(z + r, self.gate_activation, self.activation, self.gates)
             c = state.c + i * (g - state.c)
@@ -84,9 +90,10 @@ class CoupledLSTM(Cell[CoupledLSTMParams, LSTMState]):
             gate, squash = activation_function(self.gate_activation), activation_function(self.activation)
             i, g, o = jnp.split(z + r, 3, -1)
             i = gate(i + broadcast_like(params.p_i, i) * state.c)
-            c = state.c + i * (squash(g) - state.c)
+            g = squash(g)
+            c = state.c + i * (g - state.c)
             o = gate(o + broadcast_like(params.p_o, o) * c)
-        return LSTMState(h=o * output_activation(self)(c), c=c)
+        return LSTMState(h=o * output_activation(self)(c), c=c), {"i": i, "g": g, "o": o}
 
     def readout(self, params: CoupledLSTMParams, state: LSTMState, x: jax.Array) -> jax.Array:
         return state.h

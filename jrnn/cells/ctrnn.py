@@ -106,6 +106,11 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
         return self._rate(params, state.h) @ params.w_h
 
     def update(self, params: CTRNNParams, state: CTRNNState, z: Drive, r: jax.Array) -> CTRNNState:
+        return self.update_with_gates(params, state, z, r)[0]
+
+    def update_with_gates(
+        self, params: CTRNNParams, state: CTRNNState, z: Drive, r: jax.Array
+    ) -> tuple[CTRNNState, dict[str, jax.Array]]:
         h = state.h
         tau = jnp.asarray(self.tau, h.dtype) if params.log_tau is None else jnp.exp(params.log_tau)
         part = (jnp.asarray(self.dt, h.dtype) if z.dt is None else jnp.broadcast_to(z.dt, h.shape)) / broadcast_like(
@@ -113,12 +118,12 @@ class CTRNN(Cell[CTRNNParams, CTRNNState]):
         )
         new = h + part * (r + z.x - h)
         if state.key is None:
-            return CTRNNState(h=new, key=None)
+            return CTRNNState(h=new, key=None), {"dt/tau": part}
         keys, use = split_each(state.key)
         xi = normal_each(use, (self.hidden_size,), h.dtype)
         # A step of length 0 (padding has dt = 0) adds no noise, and sqrt has no derivative there.
         spread = jnp.where(part > 0, jnp.sqrt(2 * jnp.where(part > 0, part, 1)), 0)
-        return CTRNNState(h=new + self.noise * spread * xi, key=keys)
+        return CTRNNState(h=new + self.noise * spread * xi, key=keys), {"dt/tau": part}
 
     def readout(self, params: CTRNNParams, state: CTRNNState, x: jax.Array) -> jax.Array:
         return self._rate(params, state.h)

@@ -40,6 +40,8 @@ class Elman(Cell[ElmanParams, ElmanState]):
     activation: Activation = dataclasses.field(default="tanh", kw_only=True)
     bias: bool = dataclasses.field(default=True, kw_only=True)
 
+    candidate = "h"
+
     @property
     def output_size(self) -> int:
         return self.hidden_size
@@ -61,7 +63,13 @@ class Elman(Cell[ElmanParams, ElmanState]):
         return affine(state.h, params.w_h, params.b)
 
     def update(self, params: ElmanParams, state: ElmanState, z: jax.Array, r: jax.Array) -> ElmanState:
-        return ElmanState(h=activation_function(self.activation)(z + r))
+        return self.update_with_gates(params, state, z, r)[0]
+
+    def update_with_gates(
+        self, params: ElmanParams, state: ElmanState, z: jax.Array, r: jax.Array
+    ) -> tuple[ElmanState, dict[str, jax.Array]]:
+        h = activation_function(self.activation)(z + r)
+        return ElmanState(h=h), {"h": h}
 
     def readout(self, params: ElmanParams, state: ElmanState, x: jax.Array) -> jax.Array:
         return state.h
@@ -100,6 +108,8 @@ class Jordan(Cell[JordanParams, JordanState]):
     output_activation: Activation = dataclasses.field(default="identity", kw_only=True)
     bias: bool = dataclasses.field(default=True, kw_only=True)
 
+    candidate = "h"
+
     def init(self, key: jax.Array) -> JordanParams:
         n, h, y = self.input_size, self.hidden_size, self.output_size
         params = JordanParams(
@@ -123,8 +133,13 @@ class Jordan(Cell[JordanParams, JordanState]):
         return affine(state.y, params.w_h, params.b)
 
     def update(self, params: JordanParams, state: JordanState, z: jax.Array, r: jax.Array) -> JordanState:
+        return self.update_with_gates(params, state, z, r)[0]
+
+    def update_with_gates(
+        self, params: JordanParams, state: JordanState, z: jax.Array, r: jax.Array
+    ) -> tuple[JordanState, dict[str, jax.Array]]:
         h = activation_function(self.activation)(z + r)
-        return JordanState(y=activation_function(self.output_activation)(affine(h, params.w_y, params.b_y)))
+        return JordanState(y=activation_function(self.output_activation)(affine(h, params.w_y, params.b_y))), {"h": h}
 
     def readout(self, params: JordanParams, state: JordanState, x: jax.Array) -> jax.Array:
         return state.y

@@ -65,6 +65,7 @@ class GRU(Cell[GRUParams, GRUState]):
 
     gates = ("r", "z", "n")
     forget_gate = "z"
+    candidate = "n"
 
     @property
     def output_size(self) -> int:
@@ -96,12 +97,17 @@ class GRU(Cell[GRUParams, GRUState]):
         return Blocks(add_bias(r, b.r), add_bias(z, b.z), add_bias(n, params.b_n))
 
     def update(self, params: GRUParams, state: GRUState, z: Blocks, r: Blocks) -> GRUState:
+        return self.update_with_gates(params, state, z, r)[0]
+
+    def update_with_gates(
+        self, params: GRUParams, state: GRUState, z: Blocks, r: Blocks
+    ) -> tuple[GRUState, dict[str, jax.Array]]:
         gate = sigmoid if self.gate_activation == "sigmoid" else activation_function(self.gate_activation)
         reset, keep = gate(z.r + r.r), gate(z.z + r.z)
         late = params.w_h[:, 2 * self.hidden_size :]
         past = (reset * state.h) @ late if r.n is None else reset * r.n
         n = activation_function(self.activation)(z.n + past)
-        return GRUState(h=n + keep * (state.h - n))
+        return GRUState(h=n + keep * (state.h - n)), {"r": reset, "z": keep, "n": n}
 
     def _biases(self, params: GRUParams) -> Blocks:
         return Blocks(None, None, None) if params.b is None else Blocks(*jnp.split(params.b, 3, -1))

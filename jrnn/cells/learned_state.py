@@ -69,8 +69,10 @@ class LearnedState(Wrapper):
     def recur(self, params: LearnedStateParams, state: Any) -> Any:
         return self.cell.recur(params.cell, state)
 
-    def update(self, params: LearnedStateParams, state: Any, z: Any, r: Any) -> Any:
-        return self.cell.update(params.cell, state, z, r)
+    def update_with_gates(
+        self, params: LearnedStateParams, state: Any, z: Any, r: Any
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        return self.cell.update_with_gates(params.cell, state, z, r)
 
     def readout(self, params: LearnedStateParams, state: Any, x: jax.Array) -> Any:
         return self.cell.readout(params.cell, state, x)

@@ -51,6 +51,7 @@ class LSTM(Cell[LSTMParams, LSTMState]):
     gates = ("i", "f", "g", "o")
     forget_gate = "f"
     input_gate = "i"
+    candidate = "g"
 
     @property
     def output_size(self) -> int:
@@ -73,9 +74,14 @@ class LSTM(Cell[LSTMParams, LSTMState]):
         return affine(state.h, params.w_h, params.b)
 
     def update(self, params: LSTMParams, state: LSTMState, z: jax.Array, r: jax.Array) -> LSTMState:
+        return self.update_with_gates(params, state, z, r)[0]
+
+    def update_with_gates(
+        self, params: LSTMParams, state: LSTMState, z: jax.Array, r: jax.Array
+    ) -> tuple[LSTMState, dict[str, jax.Array]]:
         i, f, g, o = activated_gates(z + r, self.gate_activation, self.activation)
         c = f * state.c + i * g
-        return LSTMState(h=o * output_activation(self)(c), c=c)
+        return LSTMState(h=o * output_activation(self)(c), c=c), {"i": i, "f": f, "g": g, "o": o}
 
     def readout(self, params: LSTMParams, state: LSTMState, x: jax.Array) -> jax.Array:
         return state.h
@@ -115,6 +121,7 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
     gates = ("i", "f", "g", "o")
     forget_gate = "f"
     input_gate = "i"
+    candidate = "g"
 
     @property
     def output_size(self) -> int:
@@ -146,13 +153,18 @@ class PeepholeLSTM(Cell[PeepholeLSTMParams, LSTMState]):
         return affine(state.h, params.w_h, params.b)
 
     def update(self, params: PeepholeLSTMParams, state: LSTMState, z: jax.Array, r: jax.Array) -> LSTMState:
+        return self.update_with_gates(params, state, z, r)[0]
+
+    def update_with_gates(
+        self, params: PeepholeLSTMParams, state: LSTMState, z: jax.Array, r: jax.Array
+    ) -> tuple[LSTMState, dict[str, jax.Array]]:
         gate, squash = activation_function(self.gate_activation), activation_function(self.activation)
         i, f, g, o = jnp.split(z + r, 4, -1)
         i = gate(i + broadcast_like(params.p_i, i) * state.c)
         f = gate(f + broadcast_like(params.p_f, f) * state.c)
-        c = f * state.c + i * squash(g)
+        c = f * state.c + i * (g := squash(g))
         o = gate(o + broadcast_like(params.p_o, o) * c)
-        return LSTMState(h=o * output_activation(self)(c), c=c)
+        return LSTMState(h=o * output_activation(self)(c), c=c), {"i": i, "f": f, "g": g, "o": o}
 
     def readout(self, params: PeepholeLSTMParams, state: LSTMState, x: jax.Array) -> jax.Array:
         return state.h
@@ -196,6 +208,7 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, ProjectedLSTMState]):
     gates = ("i", "f", "g", "o")
     forget_gate = "f"
     input_gate = "i"
+    candidate = "g"
 
     @property
     def output_size(self) -> int:
@@ -229,9 +242,15 @@ class ProjectedLSTM(Cell[ProjectedLSTMParams, ProjectedLSTMState]):
     def update(
         self, params: ProjectedLSTMParams, state: ProjectedLSTMState, z: jax.Array, r: jax.Array
     ) -> ProjectedLSTMState:
+        return self.update_with_gates(params, state, z, r)[0]
+
+    def update_with_gates(
+        self, params: ProjectedLSTMParams, state: ProjectedLSTMState, z: jax.Array, r: jax.Array
+    ) -> tuple[ProjectedLSTMState, dict[str, jax.Array]]:
         i, f, g, o = activated_gates(z + r, self.gate_activation, self.activation)
         c = f * state.c + i * g
-        return ProjectedLSTMState(h=(o * output_activation(self)(c)) @ params.w_r, c=c)
+        new = ProjectedLSTMState(h=(o * output_activation(self)(c)) @ params.w_r, c=c)
+        return new, {"i": i, "f": f, "g": g, "o": o}
 
     def readout(self, params: ProjectedLSTMParams, state: ProjectedLSTMState, x: jax.Array) -> jax.Array:
         return state.h

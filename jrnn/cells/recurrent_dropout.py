@@ -69,9 +69,12 @@ class RecurrentDropout(Wrapper):
 
         return self.cell.recur(params, map_differentiable(drop, state.cell))
 
-    def update(self, params: Any, state: RecurrentDropoutState, z: Any, r: Any) -> RecurrentDropoutState:
+    def update_with_gates(
+        self, params: Any, state: RecurrentDropoutState, z: Any, r: Any
+    ) -> tuple[RecurrentDropoutState, dict[str, jax.Array]]:
         key = split_each(state.key)[0] if self.per_step and state.key is not None else state.key
-        return RecurrentDropoutState(self.cell.update(params, state.cell, z, r), key)
+        new, gates = self.cell.update_with_gates(params, state.cell, z, r)
+        return RecurrentDropoutState(new, key), gates
 
     def readout(self, params: Any, state: RecurrentDropoutState, x: jax.Array) -> Any:
         return self.cell.readout(params, state.cell, x)

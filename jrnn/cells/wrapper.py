@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from ..arrays import is_differentiable
-from ..cell import Cell
+from ..cell import Bound, Cell
 from ..checks import check_key, describe
 from .noise import keys_of_rows
 
@@ -27,11 +27,26 @@ class Wrapper(Cell[Any, Any]):
     gates = property(lambda self: self.cell.gates)  # type: ignore[assignment]
     forget_gate = property(lambda self: self.cell.forget_gate)  # type: ignore[assignment]
     input_gate = property(lambda self: self.cell.input_gate)  # type: ignore[assignment]
+    candidate = property(lambda self: self.cell.candidate)  # type: ignore[assignment]
     recurrent = property(lambda self: self.cell.recurrent)  # type: ignore[assignment]
     takes_context = property(lambda self: self.cell.takes_context)  # type: ignore[assignment]
 
+    def update(self, params: Any, state: Any, z: Any, r: Any) -> Any:
+        return self.update_with_gates(params, state, z, r)[0]
+
     def bind(self, params: Any, ys: Any, *, lengths: Any = None, mask: Any = None) -> Any:
         return self.cell.bind(params, ys, lengths=lengths, mask=mask)
+
+    def prepare(self, params: Any) -> Any:
+        if self.inner_params is None:
+            return self.cell.prepare(params)
+        own = params.params if isinstance(params, Bound) else params
+        inner = getattr(own, self.inner_params)
+        ready = self.cell.prepare(inner)
+        if ready is inner:
+            return params
+        own = own._replace(**{self.inner_params: ready})
+        return params._replace(params=own) if isinstance(params, Bound) else own
 
     def spread(self, params: Any, batch: tuple[int, ...]) -> Any:
         """Bound parameters for more batch axes, hypotheses of each row, which share its context."""

@@ -58,8 +58,10 @@ class Zoneout(Wrapper):
     def recur(self, params: Any, state: ZoneoutState) -> Any:
         return self.cell.recur(params, state.cell)
 
-    def update(self, params: Any, state: ZoneoutState, z: Any, r: Any) -> ZoneoutState:
-        new = self.cell.update(params, state.cell, z, r)
+    def update_with_gates(
+        self, params: Any, state: ZoneoutState, z: Any, r: Any
+    ) -> tuple[ZoneoutState, dict[str, jax.Array]]:
+        new, gates = self.cell.update_with_gates(params, state.cell, z, r)
         key, use = (state.key, state.key) if state.key is None or not self.per_step else split_each(state.key)
         rates = iter(self._rates(new))
 
@@ -69,7 +71,7 @@ class Zoneout(Wrapper):
                 return rate * old + (1 - rate) * new
             return jnp.where(chosen_each(use, rate, index, old.shape), old, new)
 
-        return ZoneoutState(map_differentiable(keep, state.cell, new), key)
+        return ZoneoutState(map_differentiable(keep, state.cell, new), key), gates
 
     def readout(self, params: Any, state: ZoneoutState, x: jax.Array) -> Any:
         return self.cell.readout(params, state.cell, x)

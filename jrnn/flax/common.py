@@ -2,15 +2,18 @@
 
 import abc
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Literal
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from ..arrays import is_key
 from ..cell import Cell
+from ..cells.noise import split_each
+from ..cells.wrapper import divide_key
 from ..checks import check_flags, check_params, describe
 from ..layers import BatchFirst, Layer, Recurrent
 
@@ -134,28 +137,29 @@ def draws(layer: Layer) -> bool:
 def reads_first(function: Any, *arguments: Any) -> bool:
     """Whether the outputs of `function` depend on its first argument."""
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
-    reached = set(jaxpr.invars[: len(jax.tree.leaves(arguments[0]))])
-
-    def read(variables: Any) -> bool:
-        return any(not isinstance(variable, Literal) and variable in reached for variable in variables)
-
-    for equation in jaxpr.eqns:
-        if read(equation.invars):
-            reached.update(equation.outvars)
-    return read(jaxpr.outvars)
+    _, used = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return any(used[: len(jax.tree.leaves(arguments[0]))])
 
 
 class FlaxState(NamedTuple):
     carry: Any  # the Flax cell's own carry
     y: jax.Array  # [*batch, output]: its output, which need not follow from the carry
+    key: jax.Array | None = None  # [*batch] typed keys of its dropout; None: none
 
 
 class WholeStep(Cell[Any, FlaxState]):
-    """A cell known only by its whole step, `(carry, x) -> (carry, y)`: nothing leaves the loop, and y is part of the state."""
+    """A cell known only by its whole step, `(carry, x) -> (carry, y)`: nothing leaves the loop, and y is part of the state.
+
+    Where the cell has dropout, and there is a key, each row draws from its own, so that runs in chunks or step by step draw the
+    same: row by row, as one call of the cell has one key.
+    """
+
+    per_step: bool
+    """A new mask at each step; or one for all of a run."""
 
     @abc.abstractmethod
-    def call(self, params: Any, carry: Any, x: jax.Array) -> Any:
-        """One step of the Flax cell: (carry, y)."""
+    def call(self, params: Any, carry: Any, x: jax.Array, key: jax.Array | None) -> Any:
+        """One step of the Flax cell: (carry, y). Without a key, no dropout; TypeError where the cell draws all the same."""
 
     @abc.abstractmethod
     def initial_carry(self, params: Any, batch: tuple[int, ...], key: jax.Array) -> Any:
@@ -166,11 +170,13 @@ class WholeStep(Cell[Any, FlaxState]):
         return _output_size(self)
 
     def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> FlaxState:
-        dtype = jax.tree.leaves(params)[0].dtype
-        carry = self.initial_carry(params, batch, jax.random.key(0) if key is None else key)
-        return FlaxState(
-            carry=jax.tree.map(lambda a: _cast(a, dtype), carry), y=jnp.zeros((*batch, self.output_size), dtype)
-        )
+        inside, keys = divide_key(key, batch) if _draws(self) else (key, None)
+        carry = self._start(params, batch, jax.random.key(0) if inside is None else inside)
+        return FlaxState(carry, jnp.zeros((*batch, self.output_size), _dtype(params)), keys)
+
+    def _start(self, params: Any, batch: tuple[int, ...], key: jax.Array) -> Any:
+        """The initial carry in the parameters' dtype."""
+        return jax.tree.map(lambda a: cast(a, _dtype(params)), self.initial_carry(params, batch, key))
 
     def project(self, params: Any, x: jax.Array) -> jax.Array:
         return x
@@ -179,24 +185,71 @@ class WholeStep(Cell[Any, FlaxState]):
         return ()
 
     def update(self, params: Any, state: FlaxState, z: jax.Array, r: tuple[()]) -> FlaxState:
-        new = FlaxState(*self.call(params, state.carry, z))
+        key = state.key
+        if key is None:
+            carry, y = self.call(params, state.carry, z, None)
+        else:
+            key, used = split_each(key) if self.per_step else (key, key)
+            step: Any = functools.partial(self.call, params)
+            for _ in range(used.ndim):
+                step = jax.vmap(step)
+            carry, y = step(state.carry, z, used)
+        new = FlaxState(carry, y, key)
         # A Flax cell may compute in another dtype than that of its parameters (its option `dtype`).
-        return jax.tree.map(lambda a, old: _cast(a, old.dtype), new, state)
+        return jax.tree.map(lambda a, old: cast(a, old.dtype), new, state)
 
     def readout(self, params: Any, state: FlaxState, x: jax.Array) -> jax.Array:
         return state.y
 
 
-def _cast(a: jax.Array, dtype: Any) -> jax.Array:
+def _dtype(params: Any) -> Any:
+    return jax.tree.leaves(params)[0].dtype
+
+
+def cast(a: jax.Array, dtype: Any) -> jax.Array:
     """Numbers in `dtype`; counts and keys as they are."""
     return a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
 
 @functools.lru_cache(maxsize=256)
 def _output_size(cell: WholeStep) -> int:
-    def output(key: jax.Array) -> jax.Array:
-        params = cell.init(key)
-        x = jnp.zeros(cell.input_size, jax.tree.leaves(params)[0].dtype)
-        return cell.call(params, cell.initial_carry(params, (), key), x)[1]
+    return jax.eval_shape(*_first_step(cell, cell.call))[1].shape[-1]
 
-    return jax.eval_shape(output, jax.random.key(0)).shape[-1]
+
+@functools.lru_cache(maxsize=256)
+def _draws(cell: WholeStep) -> bool:
+    """Whether a key makes a difference to a step."""
+    return reads_first(*_first_step(cell, cell.call))
+
+
+def draws_always(cell: WholeStep, call: Callable[..., Any]) -> bool:
+    """Whether a key makes a difference to `call(params, carry, x, key)`, a step without dropout."""
+    return reads_first(*_first_step(cell, call))
+
+
+def _first_step(cell: WholeStep, call: Callable[..., Any]) -> tuple[Any, ...]:
+    """`call` from the initial carry, which its key has no part in, and the shapes of (key, params, x)."""
+
+    def step(key: jax.Array, params: Any, x: jax.Array) -> Any:
+        return call(params, cell._start(params, (), jax.random.key(0)), x, key)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = jax.eval_shape(cell.init, key)
+    return step, key, params, jax.ShapeDtypeStruct((cell.input_size,), _dtype(params))
+
+
+def always_draws(module: Any, remedy: str) -> TypeError:
+    """The error for a cell that draws where it should not."""
+    return TypeError(
+        f"{type(module).__name__} draws random numbers also without dropout, and there is no key: give one to apply or to "
+        f"initial_state(params, batch, key), or {remedy}"
+    )
+
+
+def check_flax_cell(module: Any, kind: str) -> None:
+    """`module` steps as Flax's cells do, whether or not it is made from `RNNCellBase`, and on one feature axis."""
+    if not (callable(module) and hasattr(module, "initialize_carry") and getattr(module, "num_feature_axes", 1) == 1):
+        raise TypeError(
+            f"module {kind} a {type(module).__name__}; expected a cell of Flax with one feature axis, an RNNCellBase or any module "
+            "that has __call__(carry, x) -> (carry, y) and initialize_carry"
+        )

@@ -1,14 +1,17 @@
 """Flax linen: any cell or layer as a module, and cells across the border in both directions."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.errors import InvalidRngError
 
 from ..cell import Cell as JrnnCell
+from ..checks import describe
 from ..layers import Directions, Layer
 from . import common
 
@@ -147,34 +150,59 @@ class FlaxCell(common.WholeStep):
     """A linen cell as a jrnn cell, for every engine, layer and tool: `FlaxCell(nn.LSTMCell(64), input_size=32)`.
 
     Its parameters are the nested dictionary that `nn.RNN` keeps under `params/cell`. Only cells with one feature axis, and
-    with no variables but parameters and no randomness inside the step.
+    with no variables but parameters. An `nn.RNNCellBase`, or any module with its `__call__(carry, x)` and
+    `initialize_carry(rng, input_shape)`.
+
+    Dropout inside the cell, or any other `make_rng`, is drawn while there is a key (`apply(..., key=key)`, or
+    `initial_state(params, batch, key)`), for each row by its own: a new mask at each step, or with `per_step=False` one for all
+    steps (in `nn.RNN` that is `split_rngs={"params": False, "dropout": True}`, or `False`). A field or argument `deterministic` of
+    the cell is True without a key and False with one.
     """
 
-    module: nn.RNNCellBase
+    module: Any
     input_size: int
+    per_step: bool = dataclasses.field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.module, nn.RNNCellBase) or self.module.num_feature_axes != 1:
+        if not isinstance(self.module, nn.Module):
+            instead = f": make one, such as {self.module.__name__}(64)" if isinstance(self.module, type) else ""
             raise TypeError(
-                f"module is a {type(self.module).__name__}; expected an nn.RNNCellBase with one feature axis, such as "
-                "nn.LSTMCell(64)"
+                f"module is {describe(self.module)}; expected a cell of linen, such as nn.LSTMCell(64){instead}"
             )
+        common.check_flax_cell(self.module, "is")
         # A module made inside another's `__call__` belongs to that one, and its scope would end up in a constant.
         object.__setattr__(self, "module", self.module.clone(parent=None, name=None))
         super().__post_init__()
 
     def init(self, key: jax.Array) -> Any:
         x = jnp.zeros(self.input_size, getattr(self.module, "param_dtype", jnp.float32))
-        variables = self.module.init(key, self.initial_carry(None, (), key), x)
+        module, options = self._deterministic(True)
+        carry = jax.tree.map(lambda a: common.cast(a, x.dtype), self.initial_carry(None, (), key))
+        variables = module.init(key, carry, x, **options)
         if set(variables) != {"params"}:
             raise ValueError(f"{self.module} has the variable collections {sorted(variables)}; expected params alone")
         return variables["params"]
 
-    def call(self, params: Any, carry: Any, x: jax.Array) -> Any:
-        return self.module.apply({"params": params}, carry, x)
+    def call(self, params: Any, carry: Any, x: jax.Array, key: jax.Array | None) -> Any:
+        module, options = self._deterministic(key is None)
+        # `make_rng` of any other collection takes the key of `params`.
+        rngs = {} if key is None else {"params": jax.random.fold_in(key, 0), "dropout": jax.random.fold_in(key, 1)}
+        try:
+            return module.apply({"params": params}, carry, x, **options, rngs=rngs)
+        except InvalidRngError as error:
+            raise common.always_draws(module, "give it a field `deterministic`, which is then True") from error
 
     def initial_carry(self, params: Any, batch: tuple[int, ...], key: jax.Array) -> Any:
         return self.module.initialize_carry(key, (*batch, self.input_size))
+
+    def _deterministic(self, value: bool) -> tuple[nn.Module, dict[str, Any]]:
+        """The module, and options of its call, with dropout or without, where it says how."""
+        fields = {field.name for field in dataclasses.fields(self.module)}
+        if "deterministic" in inspect.signature(type(self.module).__call__).parameters:
+            # `nn.merge_param` takes one of the two.
+            module = self.module.clone(deterministic=None) if "deterministic" in fields else self.module
+            return module, {"deterministic": value}
+        return self.module.clone(deterministic=value) if "deterministic" in fields else self.module, {}
 
 
 def _params(module: Any, owner: JrnnCell | Layer, *, whole: bool) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ..arrays import is_key
 from ..cell import Cell as JrnnCell
 from ..checks import describe
 from ..layers import Directions, Layer
@@ -172,41 +174,86 @@ class FlaxCell(common.WholeStep):
 
     `module` is the class, or any function of `(input_size, hidden_size, rngs=...)` that makes a cell; options go in by
     `functools.partial`. Parameters are a nested dictionary: those of a cell that exists already are
-    `nnx.to_pure_dict(nnx.state(cell, nnx.Param))`. Only cells with one feature axis, and with no variables but parameters.
+    `nnx.to_pure_dict(nnx.state(cell, nnx.Param))`. Only cells with one feature axis, and with no variables but parameters and
+    streams of random numbers. An `nnx.RNNCellBase`, or any module with its `__call__(carry, x)` and
+    `initialize_carry(input_shape, rngs)`.
+
+    Dropout inside the cell is drawn while there is a key (`apply(..., key=key)`, or `initial_state(params, batch, key)`), for each
+    row by its own: a new mask at each step, or with `per_step=False` one for all steps (in `nnx.RNN` that is
+    `broadcast_rngs="dropout"`). Without a key the cell is as after `eval()`, with one as after `train()`.
     """
 
-    module: Callable[..., nnx.RNNCellBase]
+    module: Callable[..., Any]
     input_size: int
     hidden_size: int
+    per_step: bool = dataclasses.field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.module, nnx.Module) or not callable(self.module):
+            raise TypeError(
+                f"module is a {type(self.module).__name__}; expected a class, or a function that makes a cell, such as "
+                "nnx.LSTMCell: the parameters of a cell that exists already are nnx.to_pure_dict(nnx.state(cell, nnx.Param))"
+            )
+        super().__post_init__()
 
     def init(self, key: jax.Array) -> Any:
         return nnx.to_pure_dict(nnx.state(self._make(key), nnx.Param))
 
-    def call(self, params: Any, carry: Any, x: jax.Array) -> Any:
-        return self._with(params)(carry, x)
+    def call(self, params: Any, carry: Any, x: jax.Array, key: jax.Array | None) -> Any:
+        if key is None and _draws_always(self):
+            module = self._with(params, jax.random.key(0), deterministic=True)
+            raise common.always_draws(module, "let it draw by nnx.Dropout, or where its own `deterministic` is False")
+        return self._step(params, carry, x, jax.random.key(0) if key is None else key, deterministic=key is None)
 
     def initial_carry(self, params: Any, batch: tuple[int, ...], key: jax.Array) -> Any:
-        return self._with(params).initialize_carry((*batch, self.input_size), nnx.Rngs(key))
+        start = self._with(params, key, deterministic=True).initialize_carry
+        second = [*inspect.signature(start).parameters.values()][1:2]
+        takes = any(one.name == "rngs" or one.default is one.empty for one in second)
+        return start((*batch, self.input_size), *[nnx.Rngs(key)] * takes)
 
     def _make(self, key: jax.Array) -> Any:
-        return self.module(self.input_size, self.hidden_size, rngs=nnx.Rngs(key))
+        module = self.module(self.input_size, self.hidden_size, rngs=nnx.Rngs(key))
+        if not isinstance(module, nnx.Module):
+            raise TypeError(f"module makes a {type(module).__name__}; expected a cell of nnx, such as nnx.LSTMCell")
+        common.check_flax_cell(module, "makes")
+        return module
 
-    def _with(self, params: Any) -> Any:
-        """The Flax cell, with these parameters."""
-        return nnx.merge(_graph(self), nnx.State(params))
+    def _step(self, params: Any, carry: Any, x: jax.Array, key: jax.Array, *, deterministic: bool) -> Any:
+        return self._with(params, key, deterministic=deterministic)(carry, x)
+
+    def _with(self, params: Any, key: jax.Array, *, deterministic: bool) -> Any:
+        """The Flax cell, with these parameters, its streams at the beginning of this key."""
+        graph, streams = _graph(self, deterministic)
+        leaves, structure = jax.tree.flatten(streams)
+        begun = [
+            _folded(key, index, leaf.shape) if is_key(leaf) else jnp.zeros(leaf.shape, leaf.dtype)
+            for index, leaf in enumerate(leaves)
+        ]
+        return nnx.merge(graph, nnx.State(params), jax.tree.unflatten(structure, begun))
 
 
 @functools.lru_cache(maxsize=256)
-def _graph(cell: FlaxCell) -> Any:
+def _graph(cell: FlaxCell, deterministic: bool) -> tuple[Any, Any]:
+    """The cell without its parameters, and the shapes of its streams of random numbers."""
     module = nnx.eval_shape(lambda: cell._make(jax.random.key(0)))
-    if not isinstance(module, nnx.RNNCellBase) or module.num_feature_axes != 1:
-        raise TypeError(f"module makes a {type(module).__name__}; expected an nnx.RNNCellBase with one feature axis")
-    graph, _, rest = nnx.split(module, nnx.Param, ...)
+    (module.eval if deterministic else module.train)()
+    graph, _, streams, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)
     if rest:
         raise ValueError(
             f"module makes a cell with variables besides its parameters: {nnx.to_pure_dict(rest)}; expected none"
         )
-    return graph
+    return graph, streams
+
+
+def _folded(key: jax.Array, index: int, shape: tuple[int, ...]) -> jax.Array:
+    """The key of a stream, or several, by its number."""
+    own = jax.random.fold_in(key, index)
+    return jax.random.split(own, shape) if shape else own
+
+
+@functools.lru_cache(maxsize=256)
+def _draws_always(cell: FlaxCell) -> bool:
+    return common.draws_always(cell, functools.partial(cell._step, deterministic=True))
 
 
 def _init(owner: JrnnCell | Layer, rngs: nnx.Rngs, params_init: Any, dtype: Any) -> Any:

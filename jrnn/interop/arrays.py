@@ -1,6 +1,6 @@
 """What the conversions share: weights by name, checked before any is used; gates in another order."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..cell import Cell
-from ..checks import activation_function, describe
+from ..checks import Activation, activation_function, describe
 
 
 def checked(
@@ -66,7 +66,10 @@ def to_numpy(value: Any, name: str) -> np.ndarray:
             # NumPy has no bfloat16 of its own, and PyTorch does not know JAX's; float32 holds each of its numbers.
             half = str(tensor.dtype) == "torch.bfloat16"
             value = tensor.float().numpy().astype(jnp.bfloat16) if half else tensor.numpy()
-        return np.asarray(value)
+        array = np.asarray(value)
+        if array.dtype == object:
+            raise TypeError("of no numbers")
+        return array
     except Exception as error:
         raise TypeError(f"{name} is {describe(value)}; expected an array ({error!s:.120})") from error
 
@@ -102,20 +105,33 @@ def require(cell: Cell, library: str, **options: tuple[Any, ...]) -> None:
 def check_alike(cell: Cell, where: str, **options: tuple[Any, Any]) -> None:
     """Each option of `cell` is what the module that is converted has: (what the module calls it, its value).
 
-    Activations, which are functions there, are compared at numbers between -8 and 8.
+    Activations, which are functions there, are compared by what they give.
     """
-    at: Any = np.linspace(-8, 8, 65, dtype=np.float32)
     for option, (name, theirs) in _with_cell_activation(cell, options).items():
         ours = getattr(cell, option)
         if callable(theirs):
-            found, wanted = (to_numpy(f(at), option) for f in (activation_function(ours, option), theirs))
-            alike, theirs = np.allclose(found, wanted, atol=1e-5, equal_nan=True), getattr(theirs, "__name__", theirs)
+            alike, theirs = agree(ours, theirs, option), getattr(theirs, "__name__", theirs)
         else:
             alike = _same(ours, theirs)
         if not alike:
             raise ValueError(
                 f"{type(cell).__name__}: {option} is {ours!r}, and {where} has {name} {theirs!r}; expected the same in both"
             )
+
+
+POINTS: Any = np.concatenate([np.linspace(-8, 8, 65), [-1e4, -100, -20, 20, 100, 1e4]]).astype(np.float32)
+"""Where activations are compared: most differ near 0, those that are clipped far from it."""
+
+ROWS: Any = np.linspace(-1, 2, 12, dtype=np.float32).reshape(3, 4) ** 3
+"""And where those are that make one number of several, such as softmax: several of a size, on an axis each."""
+
+
+def agree(ours: Activation, theirs: Callable[[Any], Any], name: str = "activation") -> bool:
+    """Whether another library's activation gives what ours does. It may promote and broadcast as it likes."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        functions = activation_function(ours, name), theirs
+        pairs = [[to_numpy(f(points), name) for f in functions] for points in (POINTS, ROWS)]
+    return all(a.shape == b.shape and np.allclose(a, b, atol=1e-5, equal_nan=True) for a, b in pairs)
 
 
 def _with_cell_activation(cell: Any, options: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
@@ -127,6 +143,12 @@ def _with_cell_activation(cell: Any, options: dict[str, tuple[Any, ...]]) -> dic
 def is_kind(module: Any, *names: str) -> bool:
     """Whether the class of `module`, or one that it is made from, has one of these names: its library need not be imported."""
     return any(kind.__name__ in names for kind in type(module).__mro__)
+
+
+def is_own(module: Any, library: str, *names: str) -> bool:
+    """Whether `module` is of one of these classes of `library` itself: one made from them may compute anything."""
+    kind = type(module)
+    return kind.__name__ in names and f"{kind.__module__}.".startswith(f"{library}.")
 
 
 def _same(value: Any, choice: Any) -> bool:

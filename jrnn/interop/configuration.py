@@ -9,15 +9,15 @@ import numpy as np
 
 import jrnn
 
-from .. import activations, attention, models, pooling
+from .. import activations, attention, models, parametrizations, pooling
 
 KINDS: dict[str, type] = {
     name: value
-    for module in (jrnn, activations, attention, models, pooling)
+    for module in (jrnn, activations, attention, models, parametrizations, pooling)
     for name, value in vars(module).items()
     if isinstance(value, type) and dataclasses.is_dataclass(value)
 }
-"""jrnn's own cells, attentions, layers, models and engines by name: the classes that a file may ask for."""
+"""jrnn's own cells, attentions, parametrizations, layers, models and engines by name: the classes that a file may ask for."""
 
 
 def encode(value: Any, place: str = "model") -> Any:

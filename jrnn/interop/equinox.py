@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from ..cell import Cell
 from ..cells import GRU, LSTM
-from ..checks import check_params
-from .arrays import checked, require, template, to_jax, unsupported
+from ..checks import check_params, describe
+from .arrays import checked, is_own, require, template, to_jax, unsupported
 
 KINDS = (LSTM, GRU)
 FIELDS = {"weight_ih": "w_x", "weight_hh": "w_h", "bias": "b", "bias_n": "b_n"}
@@ -26,6 +26,15 @@ def from_module(cell: Cell, module: Any) -> Any:
     shapes = {name: want.shape[::-1] for name in FIELDS if (want := getattr(blank, FIELDS[name], None)) is not None}
     fields = {FIELDS[name]: array.T for name, array in checked(found, shapes, cell, "module").items()}
     return to_jax(blank._replace(**fields))
+
+
+def load(module: Any) -> tuple[Any, Any]:
+    """An `eqx.nn.LSTMCell` or `eqx.nn.GRUCell` as `(cell, params)`; Equinox has no layers over time. Raises as `from_module`."""
+    kinds = {"LSTMCell": LSTM, "GRUCell": GRU}
+    if not is_own(module, "equinox.nn", *kinds):
+        raise TypeError(f"module is {describe(module)}; expected an eqx.nn.LSTMCell or eqx.nn.GRUCell")
+    cell = kinds[type(module).__name__](module.input_size, module.hidden_size, bias=module.use_bias)
+    return cell, from_module(cell, module)
 
 
 def to_module(cell: Cell, params: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Flax: the parameters of linen's and nnx's `SimpleCell`, `LSTMCell`, `OptimizedLSTMCell` and `GRUCell`.
+"""Flax: the parameters of linen's and nnx's `SimpleCell`, `LSTMCell`, `OptimizedLSTMCell` and `GRUCell`; whole modules (`load`).
 
 Flax has one matrix per gate where jrnn has one block per gate; its gates and biases are those of jrnn. A module with its
 parameters may be given in their place, an nnx module or a bound linen one: its options are then compared with the cell's.
@@ -8,6 +8,7 @@ Parameters alone do not say which activations they go with: those of the cell ar
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -31,7 +32,7 @@ def from_linen(cell: Cell, params: Any) -> Any:
 
     layout = _linen(cell)
     if isinstance(params, linen.Module):
-        _compare(cell, params, "params")
+        compare(cell, params, "params")
         if params.scope is None:
             raise ValueError(
                 f"params is a {type(params).__name__} without its parameters; expected these, or the cell that they are bound "
@@ -39,6 +40,26 @@ def from_linen(cell: Cell, params: Any) -> Any:
             )
         params = params.variables["params"]
     return _from_flax(cell, params, layout, "params")
+
+
+def load(module: Any, variables: Any = None) -> tuple[Any, Any]:
+    """A whole module of Flax as `(layer, params)`; a cell of Flax as `(cell, params)`.
+
+    - `module`: of nnx, which holds its parameters; or of linen, bound to them.
+    - `variables`: those of a linen module that is not bound, as `module.init` gives them.
+
+    Takes `RNN` and `Bidirectional`, and a `Sequential` of these and of `Dense` or `Linear`, `LayerNorm`, `Embed` and `Dropout`.
+    `layer.apply(params, xs)` gives `(state, ys)`: `ys` is what the module returns on the same arrays [batch, time, features], or
+    time first where it is `time_major` (of a batch with several axes, and of none, load `time_major` modules). It computes in the
+    dtype of the parameters, whatever the module's `dtype` is. Lengths go to `lengths`, an initial carry to `state`; with a `key`
+    there is dropout.
+
+    Raises ValueError or TypeError, naming the place in the module, for an option, kind of module or parameters that have no
+    counterpart.
+    """
+    from .flax_layers import read
+
+    return read(module, variables)
 
 
 def to_linen(cell: Cell, params: Any) -> dict[str, Any]:
@@ -57,7 +78,7 @@ def from_nnx(cell: Cell, state: Any) -> Any:
 
     if isinstance(state, nnx.Module):
         _check(cell)
-        _compare(cell, state, "state")
+        compare(cell, state, "state")
         state = nnx.state(state, nnx.Param)
     pure = nnx.to_pure_dict(state) if isinstance(state, nnx.State) else state
     optimized = isinstance(cell, LSTM) and isinstance(pure, Mapping) and "dense_i" in pure
@@ -101,7 +122,7 @@ def _nnx(cell: Cell, optimized: bool) -> dict[str, str]:
     return {"dense_i/kernel": "w_x", "dense_h/kernel": "w_h", f"dense_{biased}/bias": "b"}
 
 
-def _compare(cell: Cell, module: Any, name: str) -> None:
+def compare(cell: Cell, module: Any, name: str) -> None:
     """`module` computes what `cell` does."""
     kinds = {Elman: ("SimpleCell",), LSTM: ("LSTMCell", "OptimizedLSTMCell"), GRU: ("GRUCell",)}[type(cell)]  # type: ignore[index]
     if not is_kind(module, *kinds):
@@ -113,6 +134,12 @@ def _compare(cell: Cell, module: Any, name: str) -> None:
     else:
         check_alike(cell, where, gate_activation=("gate_fn", module.gate_fn))
     check_alike(cell, where, activation=("activation_fn", module.activation_fn))
+    start = getattr(module, "carry_init", None)
+    if start is not None and np.any(start(jax.random.key(0), (2, cell.hidden_size), jnp.float32)):  # type: ignore[attr-defined]
+        raise ValueError(
+            f"{where} has a carry_init that is not zeros; a cell here starts from zeros: leave it out there, and give the carry as "
+            "state, or learn it by jrnn.LearnedState"
+        )
 
 
 def _check(cell: Cell) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..cell import Cell
-from ..cells import GRU, LSTM, Elman
+from ..cells import GRU, LSTM, Convolutional, Elman
 from ..checks import check_params, describe
 from .arrays import check_alike, checked, is_kind, regroup, require, template, to_jax, unsupported
 
@@ -51,23 +51,25 @@ def from_weights(cell: Cell, weights: Any) -> Any:
 
 
 def load(model: Any) -> tuple[Any, Any]:
-    """A layer or model of Keras as `(layer, params)`.
+    """A layer or model of Keras as `(layer, params)`; a cell of Keras as `(cell, params)`.
 
     `layer.apply(params, xs)[1]` are its outputs at all steps, `layer.last(params, xs)[1]` the last alone, as Keras has it with
     `return_sequences=False`.
 
-    Takes LSTM, GRU, SimpleRNN, Bidirectional (concat), Dense, TimeDistributed, Embedding and LayerNormalization, and a Sequential
-    or a functional model of them, one after the other. The layer is a `BatchFirst`, as Keras has its axes. Dropout, which does
-    nothing without training, is left out. `stateful` is a state that is handed on; a mask is an argument.
+    Takes LSTM, GRU, SimpleRNN, ConvLSTM1D to 3D and RNN of their cells, one or several (`StackedRNNCells`), Bidirectional (concat),
+    Dense without activation, TimeDistributed, Embedding, LayerNormalization and dropout, and a Sequential or a functional model of
+    them, one after the other. The layer is a `BatchFirst`, as Keras has its axes. `dropout` and `recurrent_dropout` are drawn where
+    there is a key, by one mask a row for all gates (Keras's cells with `recurrent_dropout` draw one for each); noise is left out.
+    `stateful` is a state that is handed on; a mask is an argument. It computes in the dtype of the weights.
 
-    Raises ValueError or TypeError, naming the layer, for an option or kind of layer that has no counterpart, and for a layer
-    without weights yet.
+    Raises ValueError or TypeError, naming the layer, for an option or kind of layer that has no counterpart, one made from Keras's
+    own included, and for a layer without weights yet.
     """
     if not (hasattr(model, "get_weights") and hasattr(model, "name")):
         raise TypeError(f"model is {describe(model)}; expected a layer or model of Keras")
     from .keras_layers import read
 
-    return read(model, from_weights)
+    return read(model)
 
 
 def to_weights(cell: Cell, params: Any) -> list[np.ndarray]:
@@ -87,28 +89,33 @@ def to_weights(cell: Cell, params: Any) -> list[np.ndarray]:
 
 def _weights_of(cell: Any, layer: Any) -> Sequence[Any]:
     """Those of a layer that computes what `cell` does."""
+    cell, place = (cell.cell, cell.spatial) if isinstance(cell, Convolutional) else (cell, ())
     name = "SimpleRNN" if isinstance(cell, Elman) else type(cell).__name__
-    if not is_kind(layer, name, f"{name}Cell"):
-        raise TypeError(f"weights is a layer {type(layer).__name__}; {cell} expects keras.layers.{name} or its weights")
+    names = [f"Conv{name}{len(place)}D", f"Conv{name}Cell"] if place else [name, f"{name}Cell"]
+    if not is_kind(layer, *names):
+        raise TypeError(
+            f"weights is a layer {type(layer).__name__}; {cell} expects keras.layers.{names[0]} or its weights"
+        )
     own = getattr(layer, "cell", layer)
     options = {"activation": ("activation", own.activation), "bias": ("use_bias", own.use_bias)}
     if not isinstance(cell, Elman):
         options["gate_activation"] = "recurrent_activation", own.recurrent_activation
     if isinstance(cell, GRU):
         options["reset_after"] = "reset_after", own.reset_after
-    check_alike(cell, f"keras.layers.{name}", **options)
+    check_alike(cell, f"keras.layers.{names[0]}", **options)
     return layer.get_weights()
 
 
 def _shapes(cell: Any) -> dict[str, tuple[int, ...]]:
-    if type(cell) not in KINDS:
+    inside: Any = cell.cell if isinstance(cell, Convolutional) else cell
+    if type(inside) not in KINDS or (inside is not cell and not isinstance(inside, LSTM)):
         raise unsupported(cell, "Keras", KINDS)
     if isinstance(cell, LSTM):  # one activation for the candidate and the cell
         require(cell, "Keras", cell_activation=(None, cell.activation))
     blank = template(cell)
     shapes = {"kernel": blank.w_x.shape, "recurrent_kernel": blank.w_h.shape}
-    if cell.bias:
-        twice = isinstance(cell, GRU) and cell.reset_after
+    if inside.bias:
+        twice = isinstance(inside, GRU) and inside.reset_after
         shapes["bias"] = (2, *blank.b.shape) if twice else blank.b.shape
     return shapes
 

@@ -18,9 +18,9 @@ from ..cells import GRU, LSTM, Elman, ProjectedLSTM
 from ..cells.elman import ElmanParams
 from ..cells.gru import GRUParams
 from ..cells.lstm import LSTMParams, ProjectedLSTMParams
-from ..checks import check_params
-from ..layers import BatchFirst, Bidirectional, Dropout, Layer, Layered, Recurrent
-from .arrays import check_alike, checked, is_kind, require, template, to_jax, unsupported
+from ..checks import check_params, describe
+from ..layers import BatchFirst, Bidirectional, Dropout, Layer, Layered, Recurrent, rnn
+from .arrays import check_alike, checked, is_kind, is_own, require, template, to_jax, unsupported
 
 KINDS = (Elman, LSTM, ProjectedLSTM, GRU)
 PARAMS = (ElmanParams, LSTMParams, ProjectedLSTMParams, GRUParams)
@@ -56,6 +56,34 @@ def from_state_dict(layer: Layer | Cell, state_dict: Any, *, prefix: str = "") -
     ]
     structure = jax.tree.structure(jax.eval_shape(layer.init, jax.random.key(0)), is_leaf=_is_cell)
     return to_jax(jax.tree.unflatten(structure, each))
+
+
+def load(module: Any) -> tuple[Any, Any]:
+    """An `nn.RNN`, `nn.LSTM` or `nn.GRU` as `(layer, params)`, with all its options; an `nn.LSTMCell` and the like as
+    `(cell, params)`.
+
+    `layer.apply(params, xs)` gives `(state, ys)`: `ys` is what the module returns first, on arrays laid out as it has them
+    (`batch_first`). Raises TypeError where the module is another, one made from these included.
+    """
+    kinds = {"RNN": Elman, "LSTM": LSTM, "GRU": GRU}
+    if not is_own(module, "torch.nn", *kinds, *(f"{name}Cell" for name in kinds)):
+        raise TypeError(
+            f"module is {describe(module)}; expected an nn.RNN, nn.LSTM or nn.GRU, or a cell of these: of a larger model load "
+            "those inside it, and of a state dict alone make the layer by jrnn.rnn and its parameters by from_state_dict"
+        )
+    name = type(module).__name__
+    sizes: dict[str, Any] = {"input_size": module.input_size, "hidden_size": module.hidden_size, "bias": module.bias}
+    if name.startswith("RNN"):
+        sizes["activation"] = module.nonlinearity
+    kind: Any = kinds[name.removesuffix("Cell")]
+    if name.endswith("Cell"):
+        model: Any = kind(**sizes)
+    else:
+        if module.proj_size:
+            kind, sizes = ProjectedLSTM, sizes | {"proj_size": module.proj_size}
+        stack = {name: getattr(module, name) for name in ("num_layers", "bidirectional", "batch_first")}
+        model = rnn(kind, **sizes, **stack, dropout=module.dropout if module.num_layers > 1 else 0.0)
+    return model, from_state_dict(model, module)
 
 
 def to_state_dict(layer: Layer | Cell, params: Any, *, prefix: str = "") -> dict[str, np.ndarray]:

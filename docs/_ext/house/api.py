@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import re
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,9 @@ def contents() -> dict[str, dict[str, Any]]:
     for page, origins in TOP.items():
         pages[page] = {
             f"jrnn.{name}": value
+            for origin in origins
             for name, value in own.items()
-            if f"{value.__module__}.".startswith(tuple(f"{o}." for o in origins))
+            if f"{value.__module__}.".startswith(f"{origin}.")
         }
         for name in DEEPER.get(page, ()):
             module = importlib.import_module(name)
@@ -189,7 +191,7 @@ def _first(value: Any) -> str:
 
 def _entry(full: str, value: Any, links: dict[str, str]) -> str:
     if not (inspect.isclass(value) or callable(value)) or not hasattr(value, "__name__"):
-        return _directive("data", full, f"`{_shorten(repr(value))}`")
+        return _directive("data", full, _data(value))
     if not inspect.isclass(value):
         return _directive("function", full + _signature(value), markdown(inspect.getdoc(value) or "", links))
     if _is_record(value):
@@ -212,6 +214,14 @@ def _entry(full: str, value: Any, links: dict[str, str]) -> str:
             kind = "classmethod" if isinstance(method, classmethod) else "method"
             body.append(_directive(kind, name + _signature(plain, bound=True), markdown(text, links)))
     return _directive("class", full + _signature(value), "\n\n".join(part for part in body if part))
+
+
+def _data(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "\n".join(
+            ["| key | what |", "|---|---|", *(f"| `{k}` | {markdown(str(v))} |" for k, v in value.items())]
+        )
+    return f"`{_shorten(repr(value))}`"
 
 
 def _own_records(value: Any, links: dict[str, str]) -> str:

@@ -74,7 +74,7 @@ def title(tree: ast.Module) -> str:
 
 def page(name: str, tree: ast.Module, tables: list[tuple[str, list[str]]]) -> str:
     about = ast.get_docstring(tree) or ""
-    parts = [f"# {title(tree)}", f"`python -m experiments.{name}`", markdown(about)]
+    parts = [f"# {title(tree)}", markdown(about)]
     if tables:
         parts.append("## Results")
         for head, rows in tables:
@@ -95,7 +95,9 @@ def page(name: str, tree: ast.Module, tables: list[tuple[str, list[str]]]) -> st
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"([|$<*])", r"\\\1", text)
+    """Prose in a table, options in it as programs."""
+    text = re.sub(r"([|$<*])", r"\\\1", text)
+    return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*)(?![\w`-])", r"`\1`", text)
 
 
 def _recorded(name: str) -> str:
