@@ -2,9 +2,9 @@
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import pictures  # colours, boxes and arrows of these pages
 
 import jrnn
+import pictures  # colours, boxes and arrows of these pages
 
 # %% words remove-cell
 say = pictures.words(
@@ -51,7 +51,10 @@ print("outputs", swapped_states @ w_y)
 
 # %% picture hide-input
 fig, ax = pictures.canvas(9, 4.3, 12.2, 5.9)
-rows = [(3.1, xs, states, "in this order"), (0.0, swapped, swapped_states, "the same inputs, another order")]
+rows = [
+    (3.1, xs, states, "in this order"),
+    (0.0, swapped, swapped_states, "the same inputs, another order"),
+]
 for low, inputs, hidden, title in rows:
     ax.text(0.1, low + 2.55, say(title), weight="bold")
     for name, height, color in (
@@ -63,8 +66,12 @@ for low, inputs, hidden, title in rows:
     pictures.box(ax, 2.2, low + 1.2, "0   0", pictures.GREY, 1.5)
     for t in range(3):
         x, h = 5 + 2.8 * t, hidden[t]
-        pictures.box(ax, x, low + 0.3, "{:g}   {:g}".format(*inputs[t]), pictures.INPUT, 1.5)
-        pictures.box(ax, x, low + 1.2, "{:g}   {:g}".format(*h), pictures.STATE, 1.5)
+        pictures.box(
+            ax, x, low + 0.3, "{:g}   {:g}".format(*inputs[t]), pictures.INPUT, 1.5
+        )
+        pictures.box(
+            ax, x, low + 1.2, "{:g}   {:g}".format(*h), pictures.STATE, 1.5
+        )
         pictures.box(ax, x, low + 2.1, f"{h @ w_y:g}", pictures.OUTPUT, 1.5)
         pictures.arrow(ax, (x, low + 0.62), (x, low + 0.88))
         pictures.arrow(ax, (x, low + 1.52), (x, low + 1.78))
@@ -81,7 +88,9 @@ w_h[0, 2] = 1  # ... and unit 2 that the word before was "to"
 w_h[1, 3] = 1  # ... and unit 3 that it was "from"
 b = np.array([0.0, 0.0, -1.0, -1.0])  # both must come together
 reader = jrnn.Elman(input_size=4, hidden_size=4, activation="relu")
-reader_params = jrnn.ElmanParams(*(jnp.asarray(a, jnp.float32) for a in (w_x, w_h, b)))
+reader_params = jrnn.ElmanParams(
+    *(jnp.asarray(a, jnp.float32) for a in (w_x, w_h, b))
+)
 
 
 def read(sentence):
@@ -101,10 +110,18 @@ for ax, sentence in zip(axes, sentences):
     pictures.numbers(ax, np.asarray(read(sentence)).T, limit=1.3, colors="PuOr_r")
     ax.set_xticks(range(4), sentence)
     ax.xaxis.tick_top()
-    ax.set_yticks(range(4), [say(name) for name in ("heard “to”", "heard “from”", "destination", "origin")])
+    ax.set_yticks(
+        range(4),
+        [
+            say(name)
+            for name in ("heard “to”", "heard “from”", "destination", "origin")
+        ],
+    )
 
 # %% check-1 hide-cell
-_, three = jrnn.unroll(cell, params, jnp.array([[1.0, 1.0], [2.0, 2.0], [1.0, 1.0]]))
+_, three = jrnn.unroll(
+    cell, params, jnp.array([[1.0, 1.0], [2.0, 2.0], [1.0, 1.0]])
+)
 assert (three @ w_y).tolist() == [4.0, 16.0, 36.0]
 
 # %% check-2 hide-cell
@@ -119,4 +136,6 @@ w_stay = w_h.copy()
 w_stay[0, 0] = 1
 reader_params = reader_params._replace(w_h=jnp.asarray(w_stay, jnp.float32))
 assert read(["to", "from", "Oslo"])[-1, 2] == 1
-assert read(["to", "Oslo", "from", "Lima"])[-1, 2] == 1  # and now Lima is a destination too
+assert (
+    read(["to", "Oslo", "from", "Lima"])[-1, 2] == 1
+)  # and now Lima is a destination too

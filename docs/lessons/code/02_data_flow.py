@@ -2,9 +2,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pictures
 
 import jrnn
+import pictures
 
 # %% words remove-cell
 say = pictures.words(
@@ -42,7 +42,9 @@ for t, x in enumerate(table, start=1):
     from_input, from_past = x @ w_x, h @ w_h
     h = np.tanh(from_input + from_past + b)
     y = h @ w_y
-    print(f"t={t}  x W_x = {from_input}  h W_h = {from_past.round(4)}  h_{t} = {h.round(4)}  y_{t} = {y.round(4)}")
+    print(
+        f"t={t}  x W_x = {from_input}  h W_h = {from_past.round(4)}  h_{t} = {h.round(4)}  y_{t} = {y.round(4)}"
+    )
 
 # %% library
 cell = jrnn.Elman(input_size=3, hidden_size=2)
@@ -58,13 +60,30 @@ fig, ax = pictures.canvas(9, 2.9, 12.9, 4.1)
 x2, h1 = table[1], hs[0]
 pictures.box(ax, 1.7, 0.6, "0   1   1", pictures.INPUT, 2.6)
 pictures.box(ax, 1.7, 3.0, "{:.4f}   {:.4f}".format(*h1), pictures.STATE, 2.6)
-pictures.box(ax, 5.3, 0.6, "{:.2f}   {:.2f}".format(*(x2 @ w_x)), pictures.INPUT, 2.6)
-pictures.box(ax, 5.3, 3.0, "{:.4f}   {:.4f}".format(*(h1 @ w_h)), pictures.STATE, 2.6)
+pictures.box(
+    ax, 5.3, 0.6, "{:.2f}   {:.2f}".format(*(x2 @ w_x)), pictures.INPUT, 2.6
+)
+pictures.box(
+    ax, 5.3, 3.0, "{:.4f}   {:.4f}".format(*(h1 @ w_h)), pictures.STATE, 2.6
+)
 pictures.box(ax, 5.3, 1.8, "{:g}   {:g}".format(*b), pictures.GREY, 1.6)
-pictures.box(ax, 8.3, 1.8, "{:.4f}\n{:.4f}".format(*(x2 @ w_x + h1 @ w_h + b)), pictures.GREY, 1.4, 1.0)
-pictures.box(ax, 10.3, 1.8, "{:.4f}\n{:.4f}".format(*hs[1]), pictures.STATE, 1.4, 1.0)
+pictures.box(
+    ax,
+    8.3,
+    1.8,
+    "{:.4f}\n{:.4f}".format(*(x2 @ w_x + h1 @ w_h + b)),
+    pictures.GREY,
+    1.4,
+    1.0,
+)
+pictures.box(
+    ax, 10.3, 1.8, "{:.4f}\n{:.4f}".format(*hs[1]), pictures.STATE, 1.4, 1.0
+)
 pictures.box(ax, 12.1, 1.8, f"{ys[1, 0]:.4f}", pictures.OUTPUT, 1.3)
-for y, color, matrix in ((0.6, pictures.INPUT, "$W_x$"), (3.0, pictures.STATE, "$W_h$")):
+for y, color, matrix in (
+    (0.6, pictures.INPUT, "$W_x$"),
+    (3.0, pictures.STATE, "$W_h$"),
+):
     pictures.arrow(ax, (3.05, y), (3.95, y), color, matrix, (0, 0.28))
     pictures.arrow(ax, (6.6, y), (7.55, 1.8 + (y - 1.8) * 0.3), color)
 pictures.arrow(ax, (6.15, 1.8), (7.55, 1.8), pictures.GREY)
@@ -95,12 +114,16 @@ def column(x, t):
 ax.text(0.2, 4.2, say("folded"), weight="bold")
 ax.text(4.2, 4.2, say("unfolded"), weight="bold")
 column(1.2, "t")
-pictures.arrow(ax, (1.72, 2.15), (1.72, 1.85), pictures.STATE, "$W_h$", (0.95, 0), bend=-4.2)
+pictures.arrow(
+    ax, (1.72, 2.15), (1.72, 1.85), pictures.STATE, "$W_h$", (0.95, 0), bend=-4.2
+)
 pictures.box(ax, 4.6, 2.0, "$h_0$", pictures.GREY)
 for t in range(1, 4):
     x = 4.6 + 2.2 * t
     column(x, t)
-    pictures.arrow(ax, (x - 1.68, 2.0), (x - 0.52, 2.0), pictures.STATE, "$W_h$", (0, 0.28))
+    pictures.arrow(
+        ax, (x - 1.68, 2.0), (x - 0.52, 2.0), pictures.STATE, "$W_h$", (0, 0.28)
+    )
 pictures.arrow(ax, (11.72, 2.0), (12.6, 2.0), pictures.STATE, "$W_h$", (0, 0.28))
 ax.text(13.0, 2.0, "...", ha="center", va="center", size=14)
 

@@ -3,11 +3,11 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import pictures
 from jax.extend.core import jaxprs_in_params
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 import jrnn
+import pictures
 
 # %% words remove-cell
 say = pictures.words(
@@ -23,7 +23,9 @@ say = pictures.words(
 # %% shapes
 network = jrnn.Layered((jrnn.Recurrent(jrnn.Elman(5, 10)), jrnn.Dense(10, 2)))
 params = network.init(jax.random.key(0))
-xs = jax.random.normal(jax.random.key(1), (6, 3, 5))  # 6 steps of 3 rows of 5 features
+xs = jax.random.normal(
+    jax.random.key(1), (6, 3, 5)
+)  # 6 steps of 3 rows of 5 features
 state, ys = network.apply(params, xs)
 print("outputs", ys.shape, " state of the recurrent layer", state[0].h.shape)
 
@@ -36,7 +38,9 @@ for x in xs:  # x is [3, 5]: step t of all rows
     outputs.append(y)
     turns += 1
 print("turns of the loop:", turns, " outputs", np.stack(outputs).shape)
-assert np.allclose(np.stack(outputs), jrnn.unroll(cell, cell_params, xs)[1], atol=1e-6)
+assert np.allclose(
+    np.stack(outputs), jrnn.unroll(cell, cell_params, xs)[1], atol=1e-6
+)
 
 
 # %% compiled
@@ -57,18 +61,38 @@ def loops(f, *arguments):
 
 for rows in (1, 3, 1000):
     many = jnp.zeros((6, rows, 5))
-    print(rows, "rows: loops of", loops(lambda xs: jrnn.unroll(cell, cell_params, xs)[1], many), "turns")
+    print(
+        rows,
+        "rows: loops of",
+        loops(lambda xs: jrnn.unroll(cell, cell_params, xs)[1], many),
+        "turns",
+    )
 
 # %% cube hide-input
 
 
 def block(ax, low, size, color, alpha):
     """A box with its lowest corner at `low`."""
-    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * size + low
+    corners = (
+        np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * size
+        + low
+    )
     faces = [
-        corners[list(f)] for f in ([0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5])
+        corners[list(f)]
+        for f in (
+            [0, 1, 3, 2],
+            [4, 5, 7, 6],
+            [0, 1, 5, 4],
+            [2, 3, 7, 6],
+            [0, 2, 6, 4],
+            [1, 3, 7, 5],
+        )
     ]
-    ax.add_collection3d(Poly3DCollection(faces, facecolor=color, edgecolor="0.35", lw=0.6, alpha=alpha))
+    ax.add_collection3d(
+        Poly3DCollection(
+            faces, facecolor=color, edgecolor="0.35", lw=0.6, alpha=alpha
+        )
+    )
 
 
 fig = plt.figure(figsize=(9, 4.2))
@@ -84,8 +108,19 @@ for place, (order, title) in enumerate(
     for t in range(6):
         low, extent = np.zeros(3), np.array([size[name] for name in order], float)
         low[axis], extent[axis] = t * 1.0, 0.82
-        block(ax, low, extent, pictures.STATE if t == 2 else pictures.INPUT, 0.95 if t == 2 else 0.12)
-    ax.set(xlim=(0, size[order[0]]), ylim=(0, size[order[1]]), zlim=(0, 5), box_aspect=[size[name] for name in order])
+        block(
+            ax,
+            low,
+            extent,
+            pictures.STATE if t == 2 else pictures.INPUT,
+            0.95 if t == 2 else 0.12,
+        )
+    ax.set(
+        xlim=(0, size[order[0]]),
+        ylim=(0, size[order[1]]),
+        zlim=(0, 5),
+        box_aspect=[size[name] for name in order],
+    )
     ax.set_xlabel(say(order[0]), labelpad=-8)
     ax.set_ylabel(say(order[1]), labelpad=-8)
     ax.set_zlabel(say(order[2]), labelpad=-8)
@@ -98,11 +133,19 @@ batch_first = jnp.swapaxes(xs, 0, 1)
 print(batch_first.shape)  # [row, time, feature]
 turned = jrnn.BatchFirst(network)
 _, ys_turned = turned.apply(params, batch_first)
-print(ys_turned.shape, "the same numbers:", bool(jnp.allclose(jnp.swapaxes(ys_turned, 0, 1), ys, atol=1e-6)))
-print("and the same loop:", loops(lambda xs: turned.apply(params, xs)[1], batch_first))
+print(
+    ys_turned.shape,
+    "the same numbers:",
+    bool(jnp.allclose(jnp.swapaxes(ys_turned, 0, 1), ys, atol=1e-6)),
+)
+print(
+    "and the same loop:", loops(lambda xs: turned.apply(params, xs)[1], batch_first)
+)
 
 # %% reshape
-small = np.array([["a1", "b1", "c1"], ["a2", "b2", "c2"]])  # time first: 2 steps of the rows a, b, c
+small = np.array(
+    [["a1", "b1", "c1"], ["a2", "b2", "c2"]]
+)  # time first: 2 steps of the rows a, b, c
 print("swapaxes\n", small.swapaxes(0, 1))
 print("reshape\n", small.reshape(3, 2))
 
@@ -113,7 +156,9 @@ states, stack_ys = stack.apply(stack_params, xs)
 print("outputs", stack_ys.shape, " states", [s.h.shape for s in states])
 
 # %% check-1 hide-cell
-assert loops(lambda xs: jrnn.unroll(cell, cell_params, xs)[1], jnp.zeros((100, 32, 5))) == [100]
+assert loops(
+    lambda xs: jrnn.unroll(cell, cell_params, xs)[1], jnp.zeros((100, 32, 5))
+) == [100]
 lone = [jrnn.unroll(cell, cell_params, xs[:, row])[1] for row in range(3)]
 assert np.allclose(np.stack(lone, 1), np.stack(outputs), atol=1e-6)
 

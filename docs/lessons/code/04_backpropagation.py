@@ -3,9 +3,9 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import pictures
 
 import jrnn
+import pictures
 
 # %% words remove-cell
 say = pictures.words(
@@ -60,16 +60,38 @@ for t in (3, 2, 1):
     dhs[t - 1] = w * das[t]
 for t in range(4):
     at = 1 + 2.6 * t
-    pictures.box(ax, at, 2.0, f"{h[t]:.4f}", pictures.STATE if t else pictures.GREY, 1.3)
+    pictures.box(
+        ax, at, 2.0, f"{h[t]:.4f}", pictures.STATE if t else pictures.GREY, 1.3
+    )
     if t:
         pictures.box(ax, at, 0.4, f"{x[t - 1]:g}", pictures.INPUT, 1.1)
         pictures.arrow(ax, (at, 0.75), (at, 1.65), pictures.INPUT)
-        pictures.arrow(ax, (at - 1.92, 1.9), (at - 0.68, 1.9), pictures.STATE, "× w", (0, -0.25))
+        pictures.arrow(
+            ax,
+            (at - 1.92, 1.9),
+            (at - 0.68, 1.9),
+            pictures.STATE,
+            "× w",
+            (0, -0.25),
+        )
         pictures.arrow(ax, (at - 0.68, 2.15), (at - 1.92, 2.15), pictures.GRADIENT)
         ax.text(at, 2.62, f"{dhs[t]:.4f}", color=pictures.GRADIENT, ha="center")
-        ax.text(at - 1.3, 2.62, f"× {w * (1 - h[t] ** 2):.2f}", color=pictures.GRADIENT, ha="center", size=9)
+        ax.text(
+            at - 1.3,
+            2.62,
+            f"× {w * (1 - h[t] ** 2):.2f}",
+            color=pictures.GRADIENT,
+            ha="center",
+            size=9,
+        )
 ax.text(10.4, 2.0, f"½({h[3]:.2f} − 1)²", ha="center", va="center", size=9)
-ax.text(0.2, 3.75, say("backwards") + ": $\\partial L / \\partial h_t$", color=pictures.GRADIENT, weight="bold")
+ax.text(
+    0.2,
+    3.75,
+    say("backwards") + ": $\\partial L / \\partial h_t$",
+    color=pictures.GRADIENT,
+    weight="bold",
+)
 ax.text(0.2, -0.1, say("forwards") + ": $h_t$", color=pictures.STATE, weight="bold")
 bars.barh([1, 2, 3], parts[::-1], color=pictures.GRADIENT, alpha=0.8)
 bars.barh([4], [dw], color="0.3")
@@ -94,7 +116,9 @@ def backward(params, xs, targets):
     for x in xs:
         hs.append(np.tanh(x @ w_x + hs[-1] @ w_h + b))
     d_x, d_h, d_b = np.zeros_like(w_x), np.zeros_like(w_h), np.zeros_like(b)
-    dh = np.zeros((2, 4))  # what comes from the future; nothing comes from beyond the last step
+    dh = np.zeros(
+        (2, 4)
+    )  # what comes from the future; nothing comes from beyond the last step
     for t in range(len(xs), 0, -1):
         dh = dh + hs[t] - targets[t - 1]  # and from this step's own error
         da = dh * (1 - hs[t] ** 2)
@@ -108,9 +132,13 @@ def backward(params, xs, targets):
 by_hand = backward(params, np.asarray(xs), np.asarray(targets))
 
 # %% equal
-gradient = jax.grad(lambda p: 0.5 * jnp.sum((jrnn.unroll(cell, p, xs)[1] - targets) ** 2))(params)
+gradient = jax.grad(
+    lambda p: 0.5 * jnp.sum((jrnn.unroll(cell, p, xs)[1] - targets) ** 2)
+)(params)
 for name, ours, jax_s in zip(params._fields, by_hand, gradient):
-    print(f"{name:4} largest difference {np.abs(ours - jax_s).max():.1e}, largest entry {np.abs(ours).max():.2f}")
+    print(
+        f"{name:4} largest difference {np.abs(ours - jax_s).max():.1e}, largest entry {np.abs(ours).max():.2f}"
+    )
     assert np.allclose(ours, jax_s, atol=1e-4)
 
 # %% check-1 hide-cell
@@ -141,4 +169,6 @@ def cut(w):
 assert np.isclose(jax.grad(cut)(w), parts[0], atol=1e-5)
 
 # %% check-3 hide-cell
-assert np.isclose(w**2 * (1 - h[3] ** 2) * (1 - h[2] ** 2) * (h[3] - target), dhs[1])
+assert np.isclose(
+    w**2 * (1 - h[3] ** 2) * (1 - h[2] ** 2) * (h[3] - target), dhs[1]
+)

@@ -3,9 +3,9 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import pictures
 
 import jrnn
+import pictures
 
 # %% words remove-cell
 say = pictures.words(
@@ -32,7 +32,9 @@ begin, target = jrnn.ElmanState(h=jnp.array([0.6])), 0.7
 def loss(theta):
     """(h_50 - 0.7)² of h_t = sigmoid(w h_{t-1} + b), for theta = (w, b)."""
     w, b = theta
-    params = jrnn.ElmanParams(w_x=jnp.zeros((1, 1)), w_h=w.reshape(1, 1), b=b.reshape(1))
+    params = jrnn.ElmanParams(
+        w_x=jnp.zeros((1, 1)), w_h=w.reshape(1, 1), b=b.reshape(1)
+    )
     state, _ = jrnn.unroll(cell, params, nothing, begin)
     return (state.h[0] - target) ** 2
 
@@ -54,8 +56,15 @@ axes[0].plot(b_line, line, color="0.2")
 axes[0].set(xlabel=say("bias b") + "   (w = 4.4)", ylabel=say("loss"))
 axes[1].semilogy(b_line, np.maximum(slope, 1e-2), color=pictures.GRADIENT)
 top = int(np.argmax(slope))
-axes[1].text(b_line[top] + 0.02, slope[top] * 0.5, f"{slope[top]:.0f}", color=pictures.GRADIENT)
-axes[1].set(xlabel=say("bias b") + "   (w = 4.4)", ylabel=say("length of the gradient"))
+axes[1].text(
+    b_line[top] + 0.02,
+    slope[top] * 0.5,
+    f"{slope[top]:.0f}",
+    color=pictures.GRADIENT,
+)
+axes[1].set(
+    xlabel=say("bias b") + "   (w = 4.4)", ylabel=say("length of the gradient")
+)
 
 
 # %% descend
@@ -79,22 +88,40 @@ jump = int(np.argmax(free[2]))
 print(
     f"step {jump}: gradient {free[2][jump]:.1f}, from w, b = {free[0][jump].round(2)} to {free[0][jump + 1].round(2)}"
 )
-print(f"loss at the end: {free[1][-1]:.4f} without clipping, {held[1][-1]:.6f} with")
+print(
+    f"loss at the end: {free[1][-1]:.4f} without clipping, {held[1][-1]:.6f} with"
+)
 
 # %% surface-picture hide-input
 w_axis, b_axis = jnp.linspace(3.4, 7.4, 240), jnp.linspace(-3.2, 2.6, 340)
-surface = jax.jit(jax.vmap(jax.vmap(lambda w, b: loss(jnp.stack([w, b])), (0, None)), (None, 0)))(w_axis, b_axis)
+surface = jax.jit(
+    jax.vmap(jax.vmap(lambda w, b: loss(jnp.stack([w, b])), (0, None)), (None, 0))
+)(w_axis, b_axis)
 
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=[1.35, 1])
 ax = axes[0]
-mesh = ax.pcolormesh(w_axis, b_axis, surface, cmap="viridis", vmax=0.45, rasterized=True)
+mesh = ax.pcolormesh(
+    w_axis, b_axis, surface, cmap="viridis", vmax=0.45, rasterized=True
+)
 fig.colorbar(mesh, ax=ax, label=say("loss"))
 ax.plot(*held[0].T, "o-", color="white", ms=2.5, lw=0.8)
 ax.plot(*free[0][: jump + 1].T, "o-", color="#ff5a4f", ms=2.5, lw=1.2)
-ax.annotate("", free[0][jump + 1], free[0][jump], arrowprops={"arrowstyle": "-|>", "color": "#ff5a4f", "lw": 2})
+ax.annotate(
+    "",
+    free[0][jump + 1],
+    free[0][jump],
+    arrowprops={"arrowstyle": "-|>", "color": "#ff5a4f", "lw": 2},
+)
 ax.text(5.6, 0.5, say("not clipped"), color="#ff8a80", weight="bold", ha="right")
 trail = {"arrowstyle": "-", "color": "white"}
-ax.annotate(say("clipped"), held[0][-1], (3.6, -1.0), color="white", weight="bold", arrowprops=trail)
+ax.annotate(
+    say("clipped"),
+    held[0][-1],
+    (3.6, -1.0),
+    color="white",
+    weight="bold",
+    arrowprops=trail,
+)
 ax.plot(*start, "o", color="white", ms=7, mec="k")
 ax.text(5.08, -1.2, say("start"), color="white")
 ax.text(3.5, -3.0, say("above the cliff"), color="black")
@@ -105,7 +132,9 @@ ax = axes[1]
 ax.semilogy(free[2], color=pictures.GRADIENT, label=say("not clipped"))
 ax.semilogy(held[2], color=pictures.INPUT, label=say("clipped"))
 ax.axhline(0.2, color="k", lw=0.8, ls=":")
-ax.text(jump + 3, free[2][jump] * 0.8, f"{free[2][jump]:.0f}", color=pictures.GRADIENT)
+ax.text(
+    jump + 3, free[2][jump] * 0.8, f"{free[2][jump]:.0f}", color=pictures.GRADIENT
+)
 ax.set(xlabel=say("step of gradient descent"), ylabel=say("length of the gradient"))
 ax.legend(loc="lower left")
 

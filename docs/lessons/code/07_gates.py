@@ -3,9 +3,9 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import pictures
 
 import jrnn
+import pictures
 
 # %% words remove-cell
 say = pictures.words(
@@ -55,7 +55,9 @@ inside = []
 for x in xs:
     i, f, g, o = jnp.split(x @ params.w_x + params.b, 4)
     state, y = cell.step(params, state, x)
-    inside.append([jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o), g, state.c, y])
+    inside.append(
+        [jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o), g, state.c, y]
+    )
 inside = np.asarray(inside)[:, :, 0].T  # [6, 9]
 
 # %% inside-picture hide-input
@@ -67,7 +69,14 @@ axes[0].xaxis.tick_top()
 pictures.numbers(axes[1], inside[:3].round(), limit=1.6, colors="PuOr_r")
 axes[1].set_yticks(
     range(3),
-    [f"{say(a)} ({say(b)})" for a, b in (("input gate", "write"), ("forget gate", "keep"), ("output gate", "show"))],
+    [
+        f"{say(a)} ({say(b)})"
+        for a, b in (
+            ("input gate", "write"),
+            ("forget gate", "keep"),
+            ("output gate", "show"),
+        )
+    ],
 )
 axes[1].set_xticks([])
 pictures.numbers(axes[2], inside[3:].round() + 0.0, limit=8)
@@ -111,34 +120,67 @@ def lstm_curve(bias):
 
 
 curves = {f"LSTM {bias}": lstm_curve(float(bias)) for bias in (0, 1, 3)}
-lags = jax.jit(lambda p: gradient_by_lag(simple, p, noise, read))(simple.init(jax.random.key(2)))
+lags = jax.jit(lambda p: gradient_by_lag(simple, p, noise, read))(
+    simple.init(jax.random.key(2))
+)
 curves["simple"] = jnp.exp(jnp.log(lags).mean(1))
 
 # %% lag-picture hide-input
 fig, ax = plt.subplots(figsize=(8, 3.8))
-colors = {"simple": "0.45", "LSTM 0": "#bcbddc", "LSTM 1": "#807dba", "LSTM 3": "#54278f"}
+colors = {
+    "simple": "0.45",
+    "LSTM 0": "#bcbddc",
+    "LSTM 1": "#807dba",
+    "LSTM 3": "#54278f",
+}
 for name, curve in curves.items():
     factor = (curve[60] / curve[20]) ** (1 / 40)
-    label = say("simple network") if name == "simple" else f"{say('LSTM, forget bias')} {name[-1]}"
-    ax.semilogy(curve / curve[0], color=colors[name], lw=2.5, label=f"{label}: × {factor:.2f} {say('a step')}")
+    label = (
+        say("simple network")
+        if name == "simple"
+        else f"{say('LSTM, forget bias')} {name[-1]}"
+    )
+    ax.semilogy(
+        curve / curve[0],
+        color=colors[name],
+        lw=2.5,
+        label=f"{label}: × {factor:.2f} {say('a step')}",
+    )
 ax.axhline(1, color="k", lw=0.8, ls=":")
-ax.set(xlim=(0, 100), ylim=(1e-12, 1e3), xlabel=say("lag: steps before the loss"), ylabel=say("length of the gradient"))
+ax.set(
+    xlim=(0, 100),
+    ylim=(1e-12, 1e3),
+    xlabel=say("lag: steps before the loss"),
+    ylabel=say("length of the gradient"),
+)
 ax.legend(loc="lower left")
 
 # %% sizes
 for name, one in {"simple": jrnn.Elman(5, 10), "LSTM": jrnn.LSTM(5, 10)}.items():
     shapes = jax.eval_shape(one.init, jax.random.key(0))
-    print(f"{name:6}", {k: v.shape for k, v in shapes._asdict().items()}, sum(v.size for v in jax.tree.leaves(shapes)))
-state, ys = jrnn.unroll(jrnn.LSTM(5, 10), jrnn.LSTM(5, 10).init(jax.random.key(0)), jnp.ones((6, 3, 5)))
-print("state", {k: v.shape for k, v in state._asdict().items()}, " outputs", ys.shape)
+    print(
+        f"{name:6}",
+        {k: v.shape for k, v in shapes._asdict().items()},
+        sum(v.size for v in jax.tree.leaves(shapes)),
+    )
+state, ys = jrnn.unroll(
+    jrnn.LSTM(5, 10), jrnn.LSTM(5, 10).init(jax.random.key(0)), jnp.ones((6, 3, 5))
+)
+print(
+    "state", {k: v.shape for k, v in state._asdict().items()}, " outputs", ys.shape
+)
 
 # %% check-1 hide-cell
-more = jnp.array([[5, 1, 0], [2, 1, 0], [9, 0, 0], [0, 0, 1], [0, -1, 0], [0, 0, 1]], jnp.float32)
+more = jnp.array(
+    [[5, 1, 0], [2, 1, 0], [9, 0, 0], [0, 0, 1], [0, -1, 0], [0, 0, 1]], jnp.float32
+)
 _, shown = jrnn.unroll(cell, params, more)
 assert np.asarray(shown[:, 0]).round().tolist() == [0, 0, 0, 7, 0, 0]
 
 # %% check-2 hide-cell
-overwrite = params._replace(w_x=w_x.at[1, 1].set(-100.0))  # x2 = 1 now closes the forget gate
+overwrite = params._replace(
+    w_x=w_x.at[1, 1].set(-100.0)
+)  # x2 = 1 now closes the forget gate
 _, last = jrnn.unroll(cell, overwrite, xs)
 assert np.asarray(last[:, 0]).round().tolist() == [0, 0, 0, 0, 0, 4, 0, 0, 6]
 

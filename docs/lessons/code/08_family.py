@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import pictures
 
 import jrnn
+import pictures
 
 # %% words remove-cell
 say = pictures.words(
@@ -34,7 +34,9 @@ for name, cell in cells.items():
     params = jax.eval_shape(cell.init, jax.random.key(0))
     state = jax.eval_shape(cell.initial_state, params)
     held = {k: v.shape for k, v in state._asdict().items() if v is not None}
-    print(f"{name:13} parameters {sum(a.size for a in jax.tree.leaves(params)):5}   state {held}")
+    print(
+        f"{name:13} parameters {sum(a.size for a in jax.tree.leaves(params)):5}   state {held}"
+    )
 
 # %% task
 steps, rows = 20, 16
@@ -45,7 +47,10 @@ def examples(key):
     numbers, first, second = jax.random.split(key, 3)
     x = jax.random.uniform(numbers, (steps, rows))
     places = jnp.stack(
-        [jax.random.randint(first, (rows,), 0, steps // 2), jax.random.randint(second, (rows,), steps // 2, steps)]
+        [
+            jax.random.randint(first, (rows,), 0, steps // 2),
+            jax.random.randint(second, (rows,), steps // 2, steps),
+        ]
     )
     marks = jax.nn.one_hot(places, steps).sum(0).T
     return jnp.stack([x, marks], -1), (x * marks).sum(0)
@@ -91,10 +96,14 @@ for name, curve in curves.items():
 
 # %% curves-picture hide-input
 fig, ax = plt.subplots(figsize=(8, 4.2))
-colors = dict(zip(cells, ("#8a8a8a", "#b07aa1", "#59a14f", "#f28e2b", "#3b6fb6", "#76b7d6")))
+colors = dict(
+    zip(cells, ("#8a8a8a", "#b07aa1", "#59a14f", "#f28e2b", "#3b6fb6", "#76b7d6"))
+)
 for name, curve in curves.items():
     smooth = np.exp(np.convolve(np.log(curve), np.ones(25) / 25, "valid"))
-    ax.semilogy(np.arange(len(smooth)) + 12, smooth, color=colors[name], lw=2, label=name)
+    ax.semilogy(
+        np.arange(len(smooth)) + 12, smooth, color=colors[name], lw=2, label=name
+    )
 ax.axhline(1 / 6, color="k", lw=0.8, ls=":")
 ax.text(60, 0.21, say("always answer 1"), size=9)
 ax.set(xlabel=say("training step"), ylabel=say("squared error"), xlim=(0, 400))
@@ -102,9 +111,14 @@ ax.legend(loc="lower left")
 
 # %% check-1 hide-cell
 gru = jrnn.GRU(5, 10)
-assert sum(a.size for a in jax.tree.leaves(gru.init(jax.random.key(0)))) == 3 * 160 + 10
+assert (
+    sum(a.size for a in jax.tree.leaves(gru.init(jax.random.key(0))))
+    == 3 * 160 + 10
+)
 early = jrnn.GRU(5, 10, reset_after=False)
-assert sum(a.size for a in jax.tree.leaves(early.init(jax.random.key(0)))) == 3 * 160
+assert (
+    sum(a.size for a in jax.tree.leaves(early.init(jax.random.key(0)))) == 3 * 160
+)
 
 # %% check-2 hide-cell
 euler, elman = jrnn.CTRNN(2, 4, tau=1.0, dt=1.0), jrnn.Elman(2, 4)
@@ -118,5 +132,7 @@ gru = jrnn.GRU(2, 4)
 own = gru.init(jax.random.key(4))
 own = own._replace(b=own.b.at[:4].set(100.0).at[4:8].set(-100.0))  # r = 1, z = 0
 _, one = jrnn.unroll(gru, own, xs)
-_, other = jrnn.unroll(elman, jrnn.ElmanParams(own.w_x[:, 8:], own.w_h[:, 8:], own.b[8:]), xs)
+_, other = jrnn.unroll(
+    elman, jrnn.ElmanParams(own.w_x[:, 8:], own.w_h[:, 8:], own.b[8:]), xs
+)
 assert np.allclose(one, other, atol=1e-5)

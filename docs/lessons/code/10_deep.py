@@ -3,9 +3,9 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import pictures
 
 import jrnn
+import pictures
 
 # %% words remove-cell
 say = pictures.words(
@@ -49,7 +49,9 @@ assert np.allclose(ys, jnp.concatenate([there, back], -1), atol=1e-6)
 # %% sees
 def sees(layer, params):
     """|d y_t / d x_s|: how much the output at step t [rows] depends on the input at step s [columns]."""
-    slopes = jax.jacobian(lambda xs: layer.apply(params, xs)[1])(xs)  # [t, output, s, input]
+    slopes = jax.jacobian(lambda xs: layer.apply(params, xs)[1])(
+        xs
+    )  # [t, output, s, input]
     return np.asarray(jnp.sqrt((slopes**2).sum((1, 3))))
 
 
@@ -65,16 +67,36 @@ for name, seen in maps.items():
 # %% sees-picture hide-input
 fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.3), sharey=True)
 for ax, (name, seen) in zip(axes, maps.items()):
-    ax.imshow(np.where(seen > 0, np.log10(np.maximum(seen, 1e-6)), np.nan), cmap="Blues", vmin=-3, vmax=0.3)
-    ax.set(title=say(name), xlabel=say("input step"), xticks=range(8), yticks=range(8))
-    ax.plot([-0.5, 7.5, 7.5, -0.5, -0.5], [2.5, 2.5, 3.5, 3.5, 2.5], color=pictures.GRADIENT, lw=1.5)
+    ax.imshow(
+        np.where(seen > 0, np.log10(np.maximum(seen, 1e-6)), np.nan),
+        cmap="Blues",
+        vmin=-3,
+        vmax=0.3,
+    )
+    ax.set(
+        title=say(name), xlabel=say("input step"), xticks=range(8), yticks=range(8)
+    )
+    ax.plot(
+        [-0.5, 7.5, 7.5, -0.5, -0.5],
+        [2.5, 2.5, 3.5, 3.5, 2.5],
+        color=pictures.GRADIENT,
+        lw=1.5,
+    )
 axes[0].set_ylabel(say("output step"))
 
 # %% ends
 _, end = both.last(both_params, xs)
-print("forward half is that of the last step: ", bool(jnp.allclose(end[:4], ys[-1, :4])))
-print("backward half is that of the first step:", bool(jnp.allclose(end[4:], ys[0, 4:])))
-print("backward half of the last step has seen", np.flatnonzero(maps["backwards"][7]))
+print(
+    "forward half is that of the last step: ",
+    bool(jnp.allclose(end[:4], ys[-1, :4])),
+)
+print(
+    "backward half is that of the first step:",
+    bool(jnp.allclose(end[4:], ys[0, 4:])),
+)
+print(
+    "backward half of the last step has seen", np.flatnonzero(maps["backwards"][7])
+)
 
 # %% ends-picture hide-input
 fig, ax = pictures.canvas(9, 3.6, 13.2, 5.2)
@@ -95,7 +117,9 @@ pictures.arrow(ax, (9.95, 2.0), (11.5, 4.25), pictures.STATE, bend=0.1)
 pictures.arrow(ax, (2.1, 3.35), (9.65, 4.6), pictures.OUTPUT, bend=-0.1)
 
 # %% check-1 hide-cell
-deep = jrnn.rnn(jrnn.GRU, input_size=3, hidden_size=4, num_layers=2, bidirectional=True)
+deep = jrnn.rnn(
+    jrnn.GRU, input_size=3, hidden_size=4, num_layers=2, bidirectional=True
+)
 shapes = jax.eval_shape(deep.init, jax.random.key(0))
 assert shapes[1].forward.w_x.shape == (8, 12)
 
@@ -108,6 +132,16 @@ except TypeError as error:
 assert "cannot be streamed" in refused
 
 # %% check-3 hide-cell
-wide, deep = jrnn.LSTM(32, 90), jrnn.rnn(jrnn.LSTM, input_size=32, hidden_size=64, num_layers=2)
-sizes = [sum(a.size for a in jax.tree.leaves(jax.eval_shape(m.init, jax.random.key(0)))) for m in (wide, deep)]
-assert sizes == [4 * 90 * (32 + 90 + 1), 4 * 64 * (32 + 64 + 1) + 4 * 64 * (64 + 64 + 1)] == [44280, 57856]
+wide, deep = (
+    jrnn.LSTM(32, 90),
+    jrnn.rnn(jrnn.LSTM, input_size=32, hidden_size=64, num_layers=2),
+)
+sizes = [
+    sum(a.size for a in jax.tree.leaves(jax.eval_shape(m.init, jax.random.key(0))))
+    for m in (wide, deep)
+]
+assert (
+    sizes
+    == [4 * 90 * (32 + 90 + 1), 4 * 64 * (32 + 64 + 1) + 4 * 64 * (64 + 64 + 1)]
+    == [44280, 57856]
+)

@@ -3,9 +3,9 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import pictures
 
 import jrnn
+import pictures
 
 # %% words remove-cell
 say = pictures.words(
@@ -36,7 +36,9 @@ assert np.allclose(state.c, end.c, atol=1e-6)
 
 # %% tired
 evidence_cell = jrnn.Elman(input_size=1, hidden_size=1, activation="identity")
-adding = jrnn.ElmanParams(w_x=jnp.ones((1, 1)), w_h=jnp.ones((1, 1)), b=jnp.zeros(1))
+adding = jrnn.ElmanParams(
+    w_x=jnp.ones((1, 1)), w_h=jnp.ones((1, 1)), b=jnp.zeros(1)
+)
 limit = 6.0
 
 
@@ -54,7 +56,9 @@ def decide(key, signal):
         state, _ = evidence_cell.step(adding, state, x)
         return state, key, steps + 1
 
-    state, _, steps = jax.lax.while_loop(undecided, look_again, (evidence_cell.initial_state(adding), key, 0))
+    state, _, steps = jax.lax.while_loop(
+        undecided, look_again, (evidence_cell.initial_state(adding), key, 0)
+    )
     return state.h[0] > 0, steps
 
 
@@ -74,7 +78,9 @@ print("share of 'yes'  ", np.asarray(answers.mean(1)).round(2))
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.5))
 for seed, color in zip(range(8), plt.cm.viridis(np.linspace(0, 0.9, 8))):
     noise = jax.random.normal(jax.random.key(100 + seed), (80, 1)) + 0.05
-    path = np.concatenate([[0], np.asarray(jrnn.unroll(evidence_cell, adding, noise)[1][:, 0])])
+    path = np.concatenate(
+        [[0], np.asarray(jrnn.unroll(evidence_cell, adding, noise)[1][:, 0])]
+    )
     over = np.flatnonzero(np.abs(path) >= limit)
     stop = over[0] if len(over) else 80
     axes[0].plot(path[: stop + 1], color=color, lw=1.2)
@@ -85,7 +91,11 @@ axes[0].text(78, limit + 0.5, say("say yes"), color=pictures.OUTPUT, ha="right")
 axes[0].text(78, -limit - 1.4, say("say no"), color=pictures.GRADIENT, ha="right")
 axes[0].set(xlabel=say("step"), ylabel=say("evidence"), ylim=(-9, 9), xlim=(0, 80))
 axes[1].semilogx(signals, waited.mean(1), "o-", color=pictures.STATE)
-axes[1].set(xlabel=say("how clear the signal is"), ylabel=say("steps until the answer"), ylim=(0, 50))
+axes[1].set(
+    xlabel=say("how clear the signal is"),
+    ylabel=say("steps until the answer"),
+    ylim=(0, 50),
+)
 axes[1].yaxis.label.set_color(pictures.STATE)
 right = axes[1].twinx()
 right.plot(signals, answers.mean(1), "s--", color=pictures.INPUT)
@@ -98,7 +108,9 @@ def listen(state, x):
     """A step that a quiet input does not reach."""
     loud = jnp.abs(x).max(-1, keepdims=True) > 1.5
     new, _y = cell.step(params, state, x)
-    return jax.tree.map(lambda new, old: jnp.where(loud, new, old), new, state), loud
+    return jax.tree.map(
+        lambda new, old: jnp.where(loud, new, old), new, state
+    ), loud
 
 
 state, loud = jax.lax.scan(listen, cell.initial_state(params, batch=(2,)), xs)

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import pictures
 
 import jrnn
+import pictures
 from jrnn import losses, models
 from jrnn.data import Vocabulary
 
@@ -45,7 +45,10 @@ def bag(words):
     return collections.Counter(words)
 
 
-print(bag(["the", "dog", "bites", "the", "man"]) == bag(["the", "man", "bites", "the", "dog"]))
+print(
+    bag(["the", "dog", "bites", "the", "man"])
+    == bag(["the", "man", "bites", "the", "dog"])
+)
 
 # %% embedding
 vectors = jax.random.normal(jax.random.key(0), (len(vocabulary), 3))
@@ -88,11 +91,15 @@ def sentence():
 
 corpus = [sentence() for _ in range(256)]
 small = Vocabulary.build(corpus)
-tokens = np.stack([small.encode(words) for words in corpus], 1)  # [4 steps, 256 rows]
+tokens = np.stack(
+    [small.encode(words) for words in corpus], 1
+)  # [4 steps, 256 rows]
 start = np.full((1, 256), small.encode(["."])[0])
 inputs, targets = np.concatenate([start, tokens[:-1]]), tokens
 
-model = models.LanguageModel(len(small), jrnn.Layered((jrnn.Recurrent(jrnn.GRU(2, 16)),)))
+model = models.LanguageModel(
+    len(small), jrnn.Layered((jrnn.Recurrent(jrnn.GRU(2, 16)),))
+)
 optimizer = optax.adam(2e-2)
 
 
@@ -108,12 +115,16 @@ def learn(params):
         change, memory = optimizer.update(gradient, memory)
         return (optax.apply_updates(params, change), memory), value
 
-    (params, _), values = jax.lax.scan(update, (params, optimizer.init(params)), length=300)
+    (params, _), values = jax.lax.scan(
+        update, (params, optimizer.init(params)), length=300
+    )
     return params, values
 
 
 fresh = model.init(jax.random.key(4))
-fresh = fresh._replace(embedding=0.1 * fresh.embedding)  # all words begin close together
+fresh = fresh._replace(
+    embedding=0.1 * fresh.embedding
+)  # all words begin close together
 trained, values = learn(fresh)
 print(f"nats per word: {values[0]:.2f} at first, {values[-1]:.2f} at the end")
 
@@ -125,12 +136,20 @@ groups = dict(
     )
 )
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.8))
-for ax, table, title in zip(axes, (fresh.embedding, trained.embedding), ("before", "after")):
+for ax, table, title in zip(
+    axes, (fresh.embedding, trained.embedding), ("before", "after")
+):
     for color, group in groups.items():
         for place, word in enumerate(group):
             at = table[small.encode([word])[0]]
             ax.plot(*at, "o", color=color)
-            ax.annotate(word, at, xytext=(6, 10 * place - 12), textcoords="offset points", color=color)
+            ax.annotate(
+                word,
+                at,
+                xytext=(6, 10 * place - 12),
+                textcoords="offset points",
+                color=color,
+            )
     ax.set(title=say(title), xticks=[], yticks=[])
     ax.margins(0.15)
 
@@ -142,7 +161,9 @@ for row, sentence in enumerate(sentences):
 print(padded.T)
 
 # %% lengths
-layer = jrnn.Layered((jrnn.Embedding(len(vocabulary), 3), jrnn.Recurrent(jrnn.GRU(3, 4))))
+layer = jrnn.Layered(
+    (jrnn.Embedding(len(vocabulary), 3), jrnn.Recurrent(jrnn.GRU(3, 4)))
+)
 params = layer.init(jax.random.key(1))
 state, ys = layer.apply(params, padded, lengths=lengths)
 alone, _ = layer.apply(params, padded[:3, 1])  # the short one, without padding

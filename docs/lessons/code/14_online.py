@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import pictures
-from jrnn.online import RTRL, UORO, EProp, Online, SnAp
 
 import jrnn
+import pictures
+from jrnn.online import RTRL, UORO, EProp, Online, SnAp
 
 # %% words remove-cell
 say = pictures.words(
@@ -67,7 +67,9 @@ def influences(params, keep):
         now = jnp.einsum("ij,jkl->ikl", through, before * keep) + direct
         return (after(h, params.w_h), now), None
 
-    (_, found), _ = jax.lax.scan(step, (jnp.zeros(units), jnp.zeros((units, units, units))), xs)
+    (_, found), _ = jax.lax.scan(
+        step, (jnp.zeros(units), jnp.zeros((units, units, units))), xs
+    )
     return found
 
 
@@ -77,13 +79,17 @@ kinds = {
     "SnAp-1: same unit": influences(params, same_unit) * same_unit,
     "no trace: this step": influences(params, jnp.zeros_like(same_unit)),
 }
-exact = jax.jacobian(lambda w_h: jrnn.unroll(cell, params._replace(w_h=w_h), xs)[0].h)(params.w_h)
+exact = jax.jacobian(
+    lambda w_h: jrnn.unroll(cell, params._replace(w_h=w_h), xs)[0].h
+)(params.w_h)
 print("RTRL is exact:", bool(jnp.allclose(kinds["RTRL: all"], exact, atol=1e-5)))
 
 # %% influence-picture hide-input
 fig, axes = plt.subplots(3, 1, figsize=(9, 4.2), sharex=True)
 for ax, (name, found) in zip(axes, kinds.items()):
-    table = np.asarray(jnp.swapaxes(found, 1, 2).reshape(units, -1))  # weights into unit 0 first, then into unit 1, ...
+    table = np.asarray(
+        jnp.swapaxes(found, 1, 2).reshape(units, -1)
+    )  # weights into unit 0 first, then into unit 1, ...
     ax.imshow(table, cmap="RdBu_r", vmin=-0.8, vmax=0.8, aspect="auto")
     ax.set_title(say(name), loc="left", size=10)
     ax.set(yticks=[], ylabel=say("unit"))
@@ -126,8 +132,13 @@ learners = {
     "UORO": Online(recurrent, UORO()),
     "RTRL": Online(recurrent, RTRL()),
 }
-found = {name: jax.jit(online_gradient, static_argnums=0)(layer, jax.random.key(5)) for name, layer in learners.items()}
-full = jax.grad(lambda p: 0.5 * jnp.sum((jrnn.unroll(gru, p, inputs)[1] - wanted) ** 2))(gru_params)
+found = {
+    name: jax.jit(online_gradient, static_argnums=0)(layer, jax.random.key(5))
+    for name, layer in learners.items()
+}
+full = jax.grad(
+    lambda p: 0.5 * jnp.sum((jrnn.unroll(gru, p, inputs)[1] - wanted) ** 2)
+)(gru_params)
 full = jnp.concatenate([a.ravel() for a in full])
 for name, gradient in found.items():
     cosine = gradient @ full / jnp.linalg.norm(gradient) / jnp.linalg.norm(full)
@@ -142,7 +153,9 @@ def recall(layer, updates=3000, rate=3e-3):
     """The losses of a network that says what it heard five steps before, and learns at every step."""
     model = jrnn.Layered((layer, jrnn.Dense(16, 1)))
     optimizer = optax.adam(rate)
-    sounds = jax.random.rademacher(jax.random.key(6), (updates + lag, rows, 1)).astype(jnp.float32)
+    sounds = jax.random.rademacher(
+        jax.random.key(6), (updates + lag, rows, 1)
+    ).astype(jnp.float32)
 
     def one(params, state, now):
         x, target = now
@@ -151,7 +164,9 @@ def recall(layer, updates=3000, rate=3e-3):
 
     def step(carry, now):
         params, memory, state = carry
-        (value, state), gradient = jax.value_and_grad(one, has_aux=True)(params, state, now)
+        (value, state), gradient = jax.value_and_grad(one, has_aux=True)(
+            params, state, now
+        )
         change, memory = optimizer.update(gradient, memory)
         return (optax.apply_updates(params, change), memory, state), value
 
@@ -159,7 +174,11 @@ def recall(layer, updates=3000, rate=3e-3):
     def run():
         params = model.init(jax.random.key(7))
         state = model.initial_state(params, (rows,), jax.random.key(8))
-        return jax.lax.scan(step, (params, optimizer.init(params), state), (sounds[lag:], sounds[:-lag]))[1]
+        return jax.lax.scan(
+            step,
+            (params, optimizer.init(params), state),
+            (sounds[lag:], sounds[:-lag]),
+        )[1]
 
     return np.asarray(run())
 
@@ -175,9 +194,13 @@ for name, curve in curves.items():
 
 # %% learn-picture hide-input
 fig, ax = plt.subplots(figsize=(8, 3.6))
-for (name, curve), color in zip(curves.items(), (pictures.GREY, pictures.STATE, pictures.INPUT)):
+for (name, curve), color in zip(
+    curves.items(), (pictures.GREY, pictures.STATE, pictures.INPUT)
+):
     smooth = np.convolve(curve, np.ones(50) / 50, "valid")
-    ax.semilogy(smooth, color=color, lw=2, label=say(name) if name == "nothing" else name)
+    ax.semilogy(
+        smooth, color=color, lw=2, label=say(name) if name == "nothing" else name
+    )
 ax.axhline(1, color="k", lw=0.8, ls=":")
 ax.text(30, 1.06, say("knows nothing"), size=9)
 ax.set(xlabel=say("training step"), ylabel=say("squared error"))
@@ -191,12 +214,20 @@ assert np.isclose((0.1421 - 1) * third, jax.grad(loss_at_the_end)(w), atol=1e-3)
 
 # %% check-2 hide-cell
 sizes = [
-    sum(a.size for a in jax.tree.leaves(jax.eval_shape(jrnn.Elman(n, n).init, jax.random.key(0)))) for n in (10, 100)
+    sum(
+        a.size
+        for a in jax.tree.leaves(
+            jax.eval_shape(jrnn.Elman(n, n).init, jax.random.key(0))
+        )
+    )
+    for n in (10, 100)
 ]
 assert sizes == [210, 20100]
 assert [n * size for n, size in zip((10, 100), sizes)] == [2100, 2010000]
 
 # %% check-3 hide-cell
 alone = params._replace(w_h=jnp.diag(jnp.diag(params.w_h)))
-exact = jax.jacobian(lambda w_h: jrnn.unroll(cell, alone._replace(w_h=w_h), xs)[0].h)(alone.w_h)
+exact = jax.jacobian(
+    lambda w_h: jrnn.unroll(cell, alone._replace(w_h=w_h), xs)[0].h
+)(alone.w_h)
 assert np.allclose(influences(alone, same_unit), exact, atol=1e-5)

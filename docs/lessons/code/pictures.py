@@ -5,9 +5,17 @@ import os
 import matplotlib.pyplot as plt
 from matplotlib import font_manager
 
-INPUT, STATE, OUTPUT, GRADIENT, GREY = "#3b6fb6", "#d9822b", "#3a923a", "#c03d3e", "#8a8a8a"
+INPUT, STATE, OUTPUT, GRADIENT, GREY = (
+    "#3b6fb6",
+    "#d9822b",
+    "#3a923a",
+    "#c03d3e",
+    "#8a8a8a",
+)
 
-_CHINESE = {"Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC"} & set(font_manager.get_font_names())
+_CHINESE = {"Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC"} & set(
+    font_manager.get_font_names()
+)
 _LANGUAGE = os.environ.get("LESSON_LANGUAGE", "en")
 
 plt.rcParams.update(
@@ -15,7 +23,9 @@ plt.rcParams.update(
         "figure.dpi": 110,
         "figure.constrained_layout.use": True,
         "font.size": 10,
-        "font.family": [*sorted(_CHINESE, reverse=True)[:1], "DejaVu Sans"] if _LANGUAGE == "zh" else ["DejaVu Sans"],
+        "font.family": [*sorted(_CHINESE, reverse=True)[:1], "DejaVu Sans"]
+        if _LANGUAGE == "zh"
+        else ["DejaVu Sans"],
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.unicode_minus": False,
@@ -57,13 +67,24 @@ def box(ax, x, y, text, color, width=1.0, height=0.6, **options):
     ax.text(x, y, text, ha="center", va="center", **options)
 
 
-def arrow(ax, start, end, color="0.3", text=None, shift=(0.0, 0.0), bend=0.0, **options):
+def arrow(
+    ax, start, end, color="0.3", text=None, shift=(0.0, 0.0), bend=0.0, **options
+):
     """An arrow, with a text beside its middle."""
-    style = {"arrowstyle": "-|>", "color": color, "lw": 1.4, "shrinkA": 0, "shrinkB": 0}
+    style = {
+        "arrowstyle": "-|>",
+        "color": color,
+        "lw": 1.4,
+        "shrinkA": 0,
+        "shrinkB": 0,
+    }
     style["connectionstyle"] = f"arc3,rad={bend}"
     ax.annotate("", xy=end, xytext=start, arrowprops=style)
     if text is not None:
-        middle = (start[0] + end[0]) / 2 + shift[0], (start[1] + end[1]) / 2 + shift[1]
+        middle = (
+            (start[0] + end[0]) / 2 + shift[0],
+            (start[1] + end[1]) / 2 + shift[1],
+        )
         ax.text(*middle, text, ha="center", va="center", color=color, **options)
 
 
@@ -74,6 +95,14 @@ def numbers(ax, values, form="{:g}", limit=None, colors="RdBu_r", size=9):
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             dark = abs(value) > 0.6 * limit
-            ax.text(j, i, form.format(value), ha="center", va="center", size=size, color="white" if dark else "black")
+            ax.text(
+                j,
+                i,
+                form.format(value),
+                ha="center",
+                va="center",
+                size=size,
+                color="white" if dark else "black",
+            )
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
