@@ -15,6 +15,7 @@ from online import ROWS, TIME, Cut, bptt, distance, example, in_windows, online
 import jrnn
 from jrnn.arrays import is_key
 from jrnn.checkpoint import Checkpoints
+from jrnn.flax import linen
 from jrnn.losses import Mean
 from jrnn.online import RTRL, UORO, EProp, Online, SnAp, Truncated, feedback_product, pattern
 from jrnn.train import init_state, make_step
@@ -410,6 +411,29 @@ def test_feedback_takes_another_way_back():
     np.testing.assert_allclose(dx, jnp.ones_like(y) @ b.T, rtol=1e-6)
     np.testing.assert_allclose(dw, x.T @ jnp.ones_like(y), rtol=1e-6)
     assert not db.any()
+
+
+def test_flax_carries_a_trace():
+    """Window by window through a Flax module is the sequence through one."""
+    cell = jrnn.GRU(INPUT, HIDDEN)
+    whole, each = (
+        linen.RNN(layer, time_major=True, return_carry=True)
+        for layer in (jrnn.Recurrent(cell), Online(jrnn.Recurrent(cell), RTRL()))
+    )
+    xs = random_inputs(cell, TIME, ROWS)
+    variables = each.init(key(0), xs)
+
+    def loss(variables, module, xs, carry):
+        carry, ys = module.apply(variables, xs, initial_carry=carry)
+        return jnp.sum(ys**2), carry
+
+    gradient = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+    want, _ = gradient(variables, whole, xs, None)
+    found, carry = gradient(variables, each, xs[:2], None)
+    for start in (2, 4):
+        more, carry = gradient(variables, each, xs[start : start + 2], carry)
+        found = jax.tree.map(jnp.add, found, more)
+    close(found, want)
 
 
 def test_errors_name_what_was_given():
