@@ -93,9 +93,9 @@ class Curves(Observer):
 class Inside(Observer):
     """What goes on inside a network, to TensorBoard, every so many steps.
 
-    `look(params)` gives numbers and arrays by name, which become curves and histograms; `look_inside` makes one. It is called as
-    seldom as it takes to cost no more than `share` of the time of the run: measured are all of its calls but the first, which
-    compiles. Whether gradients were clipped is counted over every step.
+    `look(params)` gives numbers and arrays by name, which become curves and histograms; `look_inside` makes one. Where a look would
+    take the time of all but the first, which compiles, above `share` of that of the run it is left out: 20 looks at 64 sequences of
+    60 steps and a GRU of 24 units (`flip_flop`) took 0.5 of 40 seconds. Whether gradients were clipped is counted over every step.
     """
 
     def __init__(
