@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import grain
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import pytest
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
 
 import jrnn
-from experiments.common import extras, pictures, supervised
+from experiments.common import extras, pictures, supervised, watch
 from experiments.common.command import command
 from experiments.common.options import Count, Limit, NewFile, check_one, check_value
 from experiments.common.recurrent import CellConfig, RecurrentConfig
@@ -24,7 +25,9 @@ from experiments.common.run import Run, RunConfig, Trained, open_finished
 from experiments.language import pictures as language_pictures
 from experiments.sentences.pictures import unfolding
 from experiments.tags import pictures as tag_pictures
+from jrnn import diagnostics
 from jrnn.losses import Mean
+from jrnn.train import TrainState
 
 pytestmark = pytest.mark.usefixtures("as_a_user")
 ROOT = Path(__file__).parents[1]
@@ -266,6 +269,57 @@ def test_a_carry_goes_from_batch_to_batch():
     assert fitted.state.carry == 6
     run, _ = open_finished(Path("run"), "mine", Steps)
     assert supervised.restore(run, {"w": jnp.zeros(())}, carry) == best
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+def test_a_look_inside_takes_its_share_of_the_time(tmp_path, monkeypatch):
+    """The first compiles and does not count; those after it wait until they are a twentieth; clipping is counted at every step."""
+    clock, written, looked = Clock(), [], []
+    monkeypatch.setattr(watch, "time", clock)
+
+    def look(params):
+        clock.now += 60.0 if not looked else 2.0
+        looked.append(clock.now)
+        return {"a number": jnp.float32(params), "many": jnp.arange(3.0)}
+
+    inside = watch.Inside(tmp_path, look, every=1, clip=0.5, done=0)
+    monkeypatch.setattr(
+        inside._writer, "add_scalar", lambda name, value, step: written.append((name, float(value), step))
+    )
+    for step in range(1, 101):
+        clock.now += 1.0
+        inside.on_gradient(step, step % 4 / 4)  # 0, 1/4, 1/2, 3/4
+        if step % 4 == 0:
+            inside.on_state(step, TrainState(step, step, None, None, None))
+    # The first two tell how long a look takes; the next needs 80 seconds, and one more 120.
+    assert inside.looks == len(looked) == 3
+    assert inside.seconds == 4 <= 0.05 * (clock.now - inside._began)
+    shares = [value for name, value, _ in written if name == "inside/share of steps clipped"]
+    assert shares == [0.25] * 25
+    assert [step for name, _, step in written if name == "inside/a number"][:2] == [4, 8]
+
+
+def test_what_is_seen_inside_a_stack():
+    layer = jrnn.rnn(jrnn.LSTM, input_size=2, hidden_size=3, num_layers=2)
+    params = {"mine": layer.init(jax.random.key(0))}
+    xs = jnp.ones((12, 2, 2))
+    look = watch.look_inside(lambda ys: ys[-1].sum(), layer, xs, lambda params: params["mine"])
+    found = look(params)
+    reach = diagnostics.gradient_by_lag(lambda ys: ys[-1].sum(), layer, params["mine"], xs)
+    np.testing.assert_allclose(found["gradient, factor a step"], reach.factor[0], rtol=1e-4)
+    np.testing.assert_allclose(found["gradient at lag 10 over lag 1"], reach.norms[9, 0] / reach.norms[0, 0], rtol=1e-4)
+    assert "gradient at lag 100 over lag 1" not in found
+    forget = diagnostics.saturation(layer, params["mine"], xs)["1.f"]
+    np.testing.assert_allclose(found["1.f of each unit"], forget.mean, rtol=1e-5)
+    np.testing.assert_allclose(found["1.f high"], forget.high.mean(), rtol=1e-5)
 
 
 def test_a_run_of_another_kind_is_explained():

@@ -71,7 +71,7 @@ def test_the_gates_of_lstms_by_hand():
 
 def test_cells_in_layers_and_wrappers_have_their_places():
     with jax.enable_x64(True):
-        layer, params, xs, state, _, _ = given("rnn-lstm")
+        layer, params, xs, state, *_ = given("rnn-lstm")
         gates = gate_values(layer, params, xs, state)
         assert list(gates) == ["0.i", "0.f", "0.g", "0.o", "1.i", "1.f", "1.g", "1.o"]
         below = jrnn.unroll(layer.layers[0].cell, params[0], xs, state[0])[1]

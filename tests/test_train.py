@@ -437,3 +437,37 @@ def test_a_step_that_is_left_out_is_no_reason_to_stop(tmp_path):
     np.testing.assert_allclose(fitted.records[-1].loss, (1 + 0.25) / 2)
     with pytest.raises(NonFiniteLoss):  # after two in a row the third is applied
         run([good, bad, bad, bad])
+
+
+class Looking(Heard):
+    every = 3
+
+    def __init__(self):
+        super().__init__()
+        self.norms, self.looks = [], []
+
+    def on_gradient(self, step, norm):
+        assert step == self.steps[-1]
+        self.norms.append(norm)
+
+    def on_state(self, step, state):
+        assert self.steps[-1] == step == int(state.step)
+        self.looks.append((step, float(optax.tree.norm(state.params))))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_an_observer_sees_gradients_and_now_and_then_the_state(monkeypatch, backend):
+    """Of the step that it was last told of, on an accelerator too; and changes no number."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    looking = Looking()
+    found = run(ADAM, steps=8, every=4, observers=[looking])
+    close(found.records, run(ADAM, steps=8, every=4).records)
+    state, step, norms, sizes = start(ADAM), compiled(loss, ADAM), [], {}
+    for number in range(8):
+        state, info = step(state, Batches()[number])
+        norms.append(float(info.gradient_norm))
+        sizes[number + 1] = float(optax.tree.norm(state.params))
+    np.testing.assert_allclose(looking.norms, norms, rtol=1e-5)
+    assert [at for at, _ in looking.looks] == [3, 6]
+    for at, size in looking.looks:
+        assert size == pytest.approx(sizes[at], rel=1e-6)

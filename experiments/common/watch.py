@@ -1,13 +1,18 @@
-"""What watches a run: a progress bar, and curves."""
+"""What watches a run: a progress bar, curves, and a look inside the network."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
 from experiments.common.run import console
+from jrnn.diagnostics import gradient_by_lag, saturation
 from jrnn.train import Observer, Record, TrainState
 
 
@@ -83,3 +88,80 @@ class Curves(Observer):
         handles = {label: handle for ax in (axes, valid_axes) for handle, label in zip(*ax.get_legend_handles_labels())}
         valid_axes.legend(handles.values(), handles.keys(), frameon=False)
         pictures.save(figure, self._directory / "curves.png")
+
+
+class Inside(Observer):
+    """What goes on inside a network, to TensorBoard, every so many steps.
+
+    `look(params)` gives numbers and arrays by name, which become curves and histograms; `look_inside` makes one. Where a look would
+    take the time of all but the first, which compiles, above `share` of that of the run it is left out: 20 looks at 64 sequences of
+    60 steps and a GRU of 24 units (`flip_flop`) took 0.5 of 40 seconds. Whether gradients were clipped is counted over every step.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        look: Callable[[Any], Mapping[str, Any]],
+        *,
+        every: int,
+        clip: float,
+        done: int,
+        share: float = 0.05,
+    ):
+        self.every = every
+        self._look, self._clip, self._share = look, clip, share
+        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=done + 1, filename_suffix=".inside")
+        self._norms: list[float] = []
+        self._began, self.seconds, self.looks = time.perf_counter(), 0.0, 0
+
+    def on_gradient(self, step: int, norm: float) -> None:
+        self._norms.append(norm)
+
+    def on_state(self, step: int, state: TrainState) -> None:
+        norms = np.array(self._norms)
+        self._writer.add_scalar("inside/gradient norm", float(np.median(norms)), step)
+        self._writer.add_scalar("inside/share of steps clipped", float(np.mean(norms > self._clip)), step)
+        self._norms = []
+        before = time.perf_counter()
+        next_one = self.seconds / max(self.looks - 1, 1)
+        if self.seconds + next_one > self._share * (before - self._began):
+            return
+        for name, value in self._look(state.params).items():
+            value = np.asarray(value)
+            if value.ndim:
+                self._writer.add_histogram(f"inside/{name}", value[np.isfinite(value)], step)
+            else:
+                self._writer.add_scalar(f"inside/{name}", value, step)
+        after = time.perf_counter()
+        if self.looks == 0:
+            self._began += after - before
+        else:
+            self.seconds += after - before
+        self.looks += 1
+
+
+def look_inside(
+    loss: Callable[[jax.Array], jax.Array], layer: Any, xs: Any, params_of: Callable[[Any], Any] = lambda params: params
+) -> Callable[[Any], dict[str, Any]]:
+    """For `Inside`: gradients by lag of `loss(ys)`, and gates, of a causal layer that reads `xs` [time, batch, ...].
+
+    `params_of` takes the layer's parameters out of those of the model.
+    """
+
+    @jax.jit
+    def look(params: Any, xs: Any) -> dict[str, Any]:
+        lags, norms, factor = gradient_by_lag(loss, layer, params_of(params), xs)
+        first = norms[0]
+        found = {"gradient, factor a step": jnp.exp(jnp.nanmean(jnp.log(factor)))}
+        for lag in (10, 100):
+            if lag < len(lags):
+                found[f"gradient at lag {lag} over lag 1"] = jnp.nanmean(norms[lag - 1] / first)
+        for name, gate in saturation(layer, params_of(params), xs).items():
+            found |= {
+                f"{name} low": gate.low.mean(),
+                f"{name} high": gate.high.mean(),
+                f"{name} of each unit": gate.mean,
+            }
+        return found
+
+    return lambda params: look(params, xs)

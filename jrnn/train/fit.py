@@ -40,10 +40,19 @@ class NonFiniteLoss(FloatingPointError):
 
 
 class Observer:
-    """Watches a run: a progress bar, curves, samples. Override what is of interest."""
+    """Watches a run: a progress bar, curves, samples, the network itself. Override what is of interest."""
+
+    every: int | None = None
+    """Steps between two calls of `on_state`; None: there are none."""
 
     def on_step(self, step: int, loss: float) -> None:
         """After each step."""
+
+    def on_gradient(self, step: int, norm: float) -> None:
+        """After each step: the global norm of its gradient, before clipping."""
+
+    def on_state(self, step: int, state: TrainState) -> None:
+        """After every `every` steps. The next step waits for it, and takes the memory of the state."""
 
     def on_record(self, records: list[Record], state: TrainState) -> None:
         """After each evaluation; the last record is the new one."""
@@ -131,6 +140,7 @@ def fit(
             losses.append(loss)
         for observer in observers:
             observer.on_step(number, loss)
+            observer.on_gradient(number, float(info.gradient_norm))
 
     taken = int(state.step)
     stopped = "early" if _exhausted(records, patience) else "finished"
@@ -149,7 +159,10 @@ def fit(
             taken += 1
             unread.append((taken, info))
             recording = taken % every == 0 or taken == steps
-            catch_up(0 if recording else lag)
+            looking = [observer for observer in observers if observer.every and taken % observer.every == 0]
+            catch_up(0 if recording or looking else lag)
+            for observer in looking:
+                observer.on_state(taken, own_part(state))
             if recording:
                 valid = of_first(evaluate(state.params))
                 _check_finite(taken - 1, valid, 0.0, checkpoints)
