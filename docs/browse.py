@@ -79,11 +79,13 @@ def look(page, address: str, host: str, shots: Path | None, name: str, kinds: li
     }
     for event, listener in listeners.items():
         page.on(event, listener)
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto(address, wait_until="load")
     for kind in kinds:
         width, colours = {"light": (1440, "light"), "dark": (1440, "dark"), "phone": (390, "light")}[kind]
         page.emulate_media(color_scheme=colours)
         page.set_viewport_size({"width": width, "height": 900})
-        page.goto(address, wait_until="load")
         found = page.evaluate(LIKE_A_READER)
         if found["equations"] != found["typeset"] or found["wrong"]:
             wrong.append(f"{kind}: {found['typeset']} of {found['equations']} equations typeset {found['wrong']}")

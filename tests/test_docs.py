@@ -29,6 +29,7 @@ def load(name):
 
 
 docstrings = load("docstrings")
+names = load("names")
 api = load("api")
 
 
@@ -42,7 +43,7 @@ def pages(tmp_path_factory):
 
 def test_every_public_name_has_an_entry(pages):
     entries = re.findall(r"^`{3,}\{py:\w+\} ([\w.]+)", "\n".join(pages.values()), re.MULTILINE)
-    at_the_top = {name for name in api.public(jrnn) if name != "__version__"}
+    at_the_top = {name for name in names.public(jrnn) if name != "__version__"}
     assert len(at_the_top) > 60
     assert {f"jrnn.{name}" for name in at_the_top} <= set(entries)
     dotted = [name for name in entries if name.startswith("jrnn.")]
@@ -53,7 +54,7 @@ def test_every_module_that_is_not_internal_has_a_page(pages):
     parts = {path.stem for path in Path(jrnn.__file__).parent.glob("[a-z]*") if path.is_dir() or path.suffix == ".py"}
     parts -= {"__pycache__", "py"}
     shown = {name.partition(".")[0] for name in pages} | {"cell", "index"}
-    assert parts - set(api.INTERNAL) <= shown
+    assert parts - set(names.INTERNAL) <= shown
     for name in (
         "jrnn.models.Tagger",
         "jrnn.train.fit",
@@ -108,8 +109,8 @@ def test_every_page_is_reached():
     reached = set()
     for path in DOCS.rglob("*.md"):
         for block in re.findall(r"```\{toctree\}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
-            names = [line.strip() for line in block.splitlines() if line.strip() and not line.startswith(":")]
-            reached |= {(path.parent / f"{name}.md").resolve() for name in names}
+            lines = [line.strip() for line in block.splitlines() if line.strip() and not line.startswith(":")]
+            reached |= {(path.parent / f"{line}.md").resolve() for line in lines}
     written = {
         p.resolve() for p in DOCS.rglob("*.md") if not {"_build", "api", "experiments"} & set(p.relative_to(DOCS).parts)
     }

@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import importlib
 import inspect
-import pkgutil
 import re
 import textwrap
 from collections.abc import Mapping
@@ -14,15 +13,8 @@ from typing import Any
 import jrnn
 
 from .docstrings import markdown
+from .names import LIBRARIES, TOP, contents, said_of
 
-INTERNAL = {"arrays", "checks", "program", "segments", "sharding"}
-"""Modules that a user has no business with."""
-TOP = {  # where the names of `jrnn` itself go, by the module that they come from
-    "unroll": ("jrnn.unroll", "jrnn.cell"),
-    "cells": ("jrnn.cells",),
-    "layers": ("jrnn.layers",),
-    "engines": ("jrnn.engines",),
-}
 TITLES = {
     "unroll": "Unroll and cell", "cells": "Cells", "layers": "Layers", "engines": "Engines", "activations": "Activations",
     "attention": "Attention", "checkpoint": "Checkpoints", "data": "Data", "decode": "Decoding", "diagnostics": "Diagnostics",
@@ -30,81 +22,6 @@ TITLES = {
     "interop": "Files of weights", "losses": "Losses and metrics", "models": "Models", "online": "Online learning",
     "pooling": "Pooling", "train": "Training", "xla": "Switches for XLA",
 }  # fmt: skip
-LIBRARIES = {
-    "torch": "PyTorch", "flax": "Flax's weights", "haiku": "Haiku", "equinox": "Equinox", "keras": "Keras", "onnx": "ONNX",
-    "stablehlo": "StableHLO", "int8": "int8",
-}  # fmt: skip
-DEEPER = {
-    "engines": ("jrnn.engines.implicit", "jrnn.engines.solver", "jrnn.engines.system", "jrnn.engines.linear_system")
-}
-"""What who writes an engine needs, beside what the package gives."""
-EXTRAS = {
-    "jrnn.layers": ("pretrained",),
-    "jrnn.engines.implicit": ("implicit", "Found"),
-    "jrnn.engines.solver": ("Solver", "Substitution"),
-    "jrnn.engines.system": ("System", "Steps", "traced"),
-    "jrnn.engines.linear_system": ("LinearSystem", "Unknowns"),
-}
-
-
-def modules() -> list[str]:
-    """The public modules below `jrnn`, by their names without it."""
-    found = []
-    for path in pkgutil.iter_modules(jrnn.__path__):
-        if path.name in INTERNAL or path.name in ("cell", "unroll", "cells", "layers", "engines"):
-            continue
-        found.append(path.name)
-    below = [f"interop.{name}" for name in LIBRARIES] + ["flax.linen", "flax.nnx"]
-    return sorted([name for name in found if name != "flax"] + below)
-
-
-def public(module: Any) -> dict[str, Any]:
-    """The public names of a module: those that its `__init__` gives on as `X as X`, or that it defines itself."""
-    tree = ast.parse(inspect.getsource(module))
-    package = hasattr(module, "__path__")
-    names = []
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and package:
-            names += [alias.asname for alias in node.names if alias.asname == alias.name]
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.append(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names += [t.id for t in targets if isinstance(t, ast.Name) and _described(tree, node)]
-    found = {name: getattr(module, name) for name in names if not name.startswith("_")}
-    return {name: value for name, value in found.items() if not inspect.ismodule(value)}
-
-
-def _described(tree: ast.Module, node: ast.AST) -> bool:
-    """Whether a string stands after an assignment, which says what it is."""
-    after = tree.body[tree.body.index(node) + 1 :][:1]  # type: ignore[arg-type]
-    return bool(after) and isinstance(after[0], ast.Expr) and isinstance(after[0].value, ast.Constant)
-
-
-def contents() -> dict[str, dict[str, Any]]:
-    """Of each page the names on it, by their full names."""
-    own = public(jrnn)
-    pages: dict[str, dict[str, Any]] = {}
-    for page, origins in TOP.items():
-        pages[page] = {
-            f"jrnn.{name}": value
-            for origin in origins
-            for name, value in own.items()
-            if f"{value.__module__}.".startswith(f"{origin}.")
-        }
-        for name in DEEPER.get(page, ()):
-            module = importlib.import_module(name)
-            pages[page] |= {f"{name}.{each}": getattr(module, each) for each in EXTRAS[name]}
-    pages["layers"] |= {
-        f"jrnn.layers.{name}": getattr(jrnn.layers, name)
-        for name in EXTRAS["jrnn.layers"]
-        if hasattr(jrnn.layers, name)
-    }
-    for name in modules():
-        module = importlib.import_module(f"jrnn.{name}")
-        pages[name] = {f"jrnn.{name}.{each}": value for each, value in public(module).items()}
-    return pages
-
 
 PUBLIC: dict[str, str] = {}
 """The public names of classes by those of the modules where they are written, for signatures."""
@@ -157,7 +74,7 @@ def _page(page: str, names: dict[str, Any], links: dict[str, str]) -> str:
     ]
     listed = [full for full, value in names.items() if not _is_record(value)]
     if len(listed) > 3:
-        rows = [f"| {{py:obj}}`{full.rpartition('.')[2]} <{full}>` | {_first(names[full])} |" for full in listed]
+        rows = [f"| {{py:obj}}`{full.rpartition('.')[2]} <{full}>` | {_first(full, names[full])} |" for full in listed]
         parts.append("\n".join(["| name | what |", "|---|---|", *rows]))
     parts += [_entry(full, value, links) for full, value in names.items()]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -177,21 +94,26 @@ def _index(pages: dict[str, dict[str, Any]]) -> str:
     )
 
 
+def _is_data(value: Any) -> bool:
+    return not callable(value) or not hasattr(value, "__name__")
+
+
 def _is_record(value: Any) -> bool:
     """A NamedTuple of parameters, a state or the like."""
     return inspect.isclass(value) and issubclass(value, tuple)
 
 
-def _first(value: Any) -> str:
+def _first(full: str, value: Any) -> str:
     """The first sentence of a docstring."""
-    text = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
+    said = said_of(full) if _is_data(value) else inspect.getdoc(value)
+    text = " ".join((said or "").split("\n\n")[0].split())
     sentence = re.split(r"(?<=[^A-Z].[.:]) (?=[A-Z`])", text)[0].rstrip(":")
     return markdown(sentence).replace("|", "\\|")
 
 
 def _entry(full: str, value: Any, links: dict[str, str]) -> str:
-    if not (inspect.isclass(value) or callable(value)) or not hasattr(value, "__name__"):
-        return _directive("data", full, _data(value))
+    if _is_data(value):
+        return _directive("data", full, f"{markdown(said_of(full), links)}\n\n{_data(value)}")
     if not inspect.isclass(value):
         return _directive("function", full + _signature(value), markdown(inspect.getdoc(value) or "", links))
     if _is_record(value):

@@ -17,6 +17,8 @@ PICTURES = {
     "captions.png": "what it writes about pictures that were held out", "frames.png": "frames and what is said of them",
     "sentences.png": "sentences and their labels", "roll.png": "a piece", "surprise.png": "how surprising each word is",
     "prediction.png": "frames that were predicted", "forecast.png": "forecasts", "slots.png": "slots of sentences",
+    "cliff.png": "the loss and two ways down", "influence.png": "loss by step of each learner",
+    "copy.png": "words learnt by each learner",
 }  # fmt: skip
 
 

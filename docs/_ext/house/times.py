@@ -18,12 +18,8 @@ def report(app, env):
             )
     if times:
         slowest = sorted(times, key=times.__getitem__, reverse=True)[:5]
-        log.info(
-            "%d pages ran for %.0f s: %s",
-            len(times),
-            sum(times.values()),
-            ", ".join(f"{page} {times[page]:.0f} s" for page in slowest),
-        )
+        longest = ", ".join(f"{page} {times[page]:.0f} s" for page in slowest)
+        print(f"{len(times)} pages ran for {sum(times.values()):.0f} s, longest {longest}")
 
 
 def setup(app):
