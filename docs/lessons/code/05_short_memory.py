@@ -34,7 +34,7 @@ for w in (0.9, 1.0, 1.1):
 
 # %% by-lag
 def gradient_by_lag(cell, params, xs, read):
-    """|d loss / d h_t| for every step of xs [time, row, feature]; the loss is h_T · read."""
+    """|d loss / d h_t| at each step of xs [time, row, feature]; the loss is h_T · read."""
 
     def loss(nudges):
         def step(state, now):

@@ -70,7 +70,7 @@ axes[1].set(
 # %% descend
 @jax.jit
 def descend(theta, rate, clip):
-    """120 steps of gradient descent: where it was, the loss and the gradient's length at each."""
+    """Of 120 steps of gradient descent: the place, the loss, the gradient's length."""
 
     def step(theta, _):
         value, gradient = jax.value_and_grad(loss)(theta)

@@ -89,7 +89,7 @@ print("c after steps 1 to 3:", np.asarray(inside[4, :3]).round(5))
 
 # %% by-lag
 def gradient_by_lag(cell, params, xs, read):
-    """|d loss / d state| for every step, lag 0 first; the loss is h_T · read. A state may be h, or h and c."""
+    """|d loss / d state|, lag 0 first; the loss is h_T · read. A state: h, or h and c."""
     start = cell.initial_state(params, xs.shape[1:-1])
 
     def loss(nudges):

@@ -142,7 +142,7 @@ end = 10
 
 
 def countdowns(key):
-    """A number n, one-hot, and the tokens n, n - 1, ..., 0, end; after a start token, which is `end` too."""
+    """n, one-hot, and the tokens n, n - 1, ..., 0, end, after a start token (`end` too)."""
     n = jax.random.randint(key, (32,), 0, 8)
     steps = n - jnp.arange(9)[:, None]
     tokens = jnp.where(steps >= 0, steps, end)

@@ -48,7 +48,7 @@ assert np.allclose(ys, jnp.concatenate([there, back], -1), atol=1e-6)
 
 # %% sees
 def sees(layer, params):
-    """|d y_t / d x_s|: how much the output at step t [rows] depends on the input at step s [columns]."""
+    """|d y_t / d x_s|: how the output at step t depends on the input at step s."""
     slopes = jax.jacobian(lambda xs: layer.apply(params, xs)[1])(
         xs
     )  # [t, output, s, input]

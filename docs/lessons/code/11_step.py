@@ -43,7 +43,7 @@ limit = 6.0
 
 
 def decide(key, signal):
-    """Add up noisy evidence until it is beyond the limit; the answer, and how many steps it took."""
+    """Add up noisy evidence to the limit; the answer, and how many steps it took."""
 
     def undecided(carry):
         state, _, steps = carry

@@ -172,7 +172,7 @@ caption_words = ["<start>", *colors, *shapes, "then", "<end>"]
 
 
 def scenes(key, rows=32):
-    """Grids of 3 x 3 places with two things, [rows, 9, 15], and what to say about them [7, rows]."""
+    """Grids of 3 x 3 places with two things [rows, 9, 15], and what to say [7, rows]."""
     order, kind = jax.random.split(key)
     places = jnp.sort(
         jax.random.permutation(

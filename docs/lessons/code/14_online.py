@@ -32,7 +32,7 @@ for t in range(3):
     influence = (1 - new**2) * (h + w * influence)
     h = new
     print(
-        f"t={t + 1}  h = {h:.4f}   dh/dw = {influence:.4f}   gradient if the loss came now: {(h - target) * influence:.4f}"
+        f"t={t + 1}  h = {h:.4f}   dh/dw = {influence:.4f}   gradient now: {(h - target) * influence:.4f}"
     )
 
 
@@ -55,7 +55,7 @@ xs = jax.random.normal(jax.random.key(1), (12, 2))
 
 @jax.jit
 def influences(params, keep):
-    """d h_T / d W_h [unit, from, to] after 12 steps; `keep` says which entries are carried from step to step."""
+    """d h_T / d W_h [unit, from, to] after 12 steps; `keep`: which entries go on."""
 
     def step(carry, x):
         h, before = carry
@@ -150,7 +150,7 @@ lag, rows = 5, 8
 
 
 def recall(layer, updates=3000, rate=3e-3):
-    """The losses of a network that says what it heard five steps before, and learns at every step."""
+    """The losses of a network that says what it heard five steps before."""
     model = jrnn.Layered((layer, jrnn.Dense(16, 1)))
     optimizer = optax.adam(rate)
     sounds = jax.random.rademacher(
