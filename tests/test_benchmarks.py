@@ -279,3 +279,16 @@ def test_every_workaround_has_a_row_and_the_control_too(tmp_path, capsys):
     path.write_text(json.dumps(whole | {"workarounds": {name: result[name] for name in ("nothing", "one_tanh")}}))
     workarounds.main([*small, "--names", "one_tanh", "halves_as_integers", f"--out={tmp_path / 'run'}", "--resume"])
     assert json.loads(path.read_text()) == whole  # what was measured before the end is not measured anew
+
+
+def test_every_learner_is_timed_where_its_trace_is_not_too_large(tmp_path, monkeypatch, capsys):
+    import jrnn
+    from experiments.benchmarks import online
+
+    monkeypatch.setattr(online, "POINTS", {"small": (jrnn.Elman(2, 8), 2)})
+    monkeypatch.setattr(online, "LARGEST", 500)  # RTRL holds 8 x 88 x 2 floats
+    online.main([f"--out={tmp_path / 'run'}", "--rounds", "1"])
+    found = json.loads((tmp_path / "run" / "result.json").read_text())["steps"]["small"]
+    assert set(found) == set(online.METHODS) - {"RTRL"}
+    assert {found[name]["floats"] for name in ("EProp", "SnAp")} == {2 * 88}
+    assert "too large" in capsys.readouterr().out

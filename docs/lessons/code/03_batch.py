@@ -1,0 +1,173 @@
+# %% imports
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from jax.extend.core import jaxprs_in_params
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+
+import jrnn
+import pictures
+
+# %% words remove-cell
+say = pictures.words(
+    {
+        "time": "时间",
+        "row": "行（样本）",
+        "feature": "特征",
+        "time first: xs[t]\nis one slab": "时间在前：xs[t]\n是一整片",
+        "batch first: xs[:, t]\nis the same slab": "批在前：xs[:, t]\n是同一片",
+    }
+)
+
+# %% shapes
+network = jrnn.Layered((jrnn.Recurrent(jrnn.Elman(5, 10)), jrnn.Dense(10, 2)))
+params = network.init(jax.random.key(0))
+xs = jax.random.normal(
+    jax.random.key(1), (6, 3, 5)
+)  # 6 steps of 3 rows of 5 features
+state, ys = network.apply(params, xs)
+print("outputs", ys.shape, " state of the recurrent layer", state[0].h.shape)
+
+# %% loop
+cell, cell_params = jrnn.Elman(5, 10), params[0]
+turns, h = 0, cell.initial_state(cell_params, batch=(3,))
+outputs = []
+for x in xs:  # x is [3, 5]: step t of all rows
+    h, y = cell.step(cell_params, h, x)
+    outputs.append(y)
+    turns += 1
+print("turns of the loop:", turns, " outputs", np.stack(outputs).shape)
+assert np.allclose(
+    np.stack(outputs), jrnn.unroll(cell, cell_params, xs)[1], atol=1e-6
+)
+
+
+# %% compiled
+def loops(f, *arguments):
+    """How often each loop of a compiled function turns."""
+    found = []
+
+    def look(program):
+        for equation in program.eqns:
+            if equation.primitive.name == "scan":
+                found.append(equation.params["length"])
+            for inner in jaxprs_in_params(equation.params):
+                look(inner)
+
+    look(jax.make_jaxpr(f)(*arguments).jaxpr)
+    return found
+
+
+for rows in (1, 3, 1000):
+    many = jnp.zeros((6, rows, 5))
+    print(
+        rows,
+        "rows: loops of",
+        loops(lambda xs: jrnn.unroll(cell, cell_params, xs)[1], many),
+        "turns",
+    )
+
+# %% cube hide-input
+
+
+def block(ax, low, size, color, alpha):
+    """A box with its lowest corner at `low`."""
+    corners = (
+        np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * size
+        + low
+    )
+    faces = [
+        corners[list(f)]
+        for f in (
+            [0, 1, 3, 2],
+            [4, 5, 7, 6],
+            [0, 1, 5, 4],
+            [2, 3, 7, 6],
+            [0, 2, 6, 4],
+            [1, 3, 7, 5],
+        )
+    ]
+    ax.add_collection3d(
+        Poly3DCollection(
+            faces, facecolor=color, edgecolor="0.35", lw=0.6, alpha=alpha
+        )
+    )
+
+
+fig = plt.figure(figsize=(9, 4.2))
+for place, (order, title) in enumerate(
+    (
+        (("time", "row", "feature"), "time first: xs[t]\nis one slab"),
+        (("row", "time", "feature"), "batch first: xs[:, t]\nis the same slab"),
+    )
+):
+    ax = fig.add_subplot(1, 2, place + 1, projection="3d")
+    size = {"time": 6, "row": 3, "feature": 5}
+    axis = order.index("time")
+    for t in range(6):
+        low, extent = np.zeros(3), np.array([size[name] for name in order], float)
+        low[axis], extent[axis] = t * 1.0, 0.82
+        block(
+            ax,
+            low,
+            extent,
+            pictures.STATE if t == 2 else pictures.INPUT,
+            0.95 if t == 2 else 0.12,
+        )
+    ax.set(
+        xlim=(0, size[order[0]]),
+        ylim=(0, size[order[1]]),
+        zlim=(0, 5),
+        box_aspect=[size[name] for name in order],
+    )
+    ax.set_xlabel(say(order[0]), labelpad=-8)
+    ax.set_ylabel(say(order[1]), labelpad=-8)
+    ax.set_zlabel(say(order[2]), labelpad=-8)
+    ax.set(xticks=[], yticks=[], zticks=[])
+    ax.view_init(22, -58)
+    ax.set_title(say(title))
+
+# %% turned
+batch_first = jnp.swapaxes(xs, 0, 1)
+print(batch_first.shape)  # [row, time, feature]
+turned = jrnn.BatchFirst(network)
+_, ys_turned = turned.apply(params, batch_first)
+print(
+    ys_turned.shape,
+    "the same numbers:",
+    bool(jnp.allclose(jnp.swapaxes(ys_turned, 0, 1), ys, atol=1e-6)),
+)
+print(
+    "and the same loop:", loops(lambda xs: turned.apply(params, xs)[1], batch_first)
+)
+
+# %% reshape
+small = np.array(
+    [["a1", "b1", "c1"], ["a2", "b2", "c2"]]
+)  # time first: 2 steps of the rows a, b, c
+print("swapaxes\n", small.swapaxes(0, 1))
+print("reshape\n", small.reshape(3, 2))
+
+# %% stacked
+stack = jrnn.rnn(jrnn.Elman, input_size=5, hidden_size=10, num_layers=2)
+stack_params = stack.init(jax.random.key(0))
+states, stack_ys = stack.apply(stack_params, xs)
+print("outputs", stack_ys.shape, " states", [s.h.shape for s in states])
+
+# %% check-1 hide-cell
+assert loops(
+    lambda xs: jrnn.unroll(cell, cell_params, xs)[1], jnp.zeros((100, 32, 5))
+) == [100]
+lone = [jrnn.unroll(cell, cell_params, xs[:, row])[1] for row in range(3)]
+assert np.allclose(np.stack(lone, 1), np.stack(outputs), atol=1e-6)
+
+# %% check-2 hide-cell
+assert stack_ys.shape == (6, 3, 10)
+assert [s.h.shape for s in states] == [(3, 10), (3, 10)]
+assert np.array_equal(states[1].h, stack_ys[-1])
+
+# %% check-3 hide-cell
+wrong = batch_first.reshape(6, 3, 5)
+assert np.array_equal(wrong[0, 1], xs[1, 0])  # "step 0 of row 1" is step 1 of row 0
+assert not np.allclose(network.apply(params, wrong)[1], ys, atol=0.01)

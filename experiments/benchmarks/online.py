@@ -1,0 +1,115 @@
+"""What online learners cost: a step of learning with each trace beside one without, in processor time.
+
+    python -m experiments.benchmarks.online
+
+Prints, for each cell and learner, the processor time of one step (forward, gradient, trace) over that of the same step without a
+trace, truncated back-propagation, and the floats of the trace. All are compiled as a loop over 20 steps and run in turn. Writes
+result.json.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import jrnn
+from experiments.benchmarks import measure
+from experiments.common.command import explained, open_run
+from experiments.common.run import RunConfig, console, write_json
+from jrnn.online import RTRL, UORO, EProp, Method, Online, SnAp, Truncated
+
+NAME = "benchmarks.online"
+STEPS = 20
+METHODS: dict[str, Method | None] = {
+    "none": None,
+    "UORO": UORO(),
+    "EProp": EProp(),
+    "SnAp": SnAp(),
+    "Truncated(16)": Truncated(16),
+    "RTRL": RTRL(),
+}
+POINTS = {
+    "Elman 32, 1 row": (jrnn.Elman(32, 32), 1),
+    "GRU 128, 16 rows": (jrnn.GRU(32, 128), 16),
+    "LSTM 128, 16 rows": (jrnn.LSTM(32, 128), 16),
+}
+LARGEST = 2**27
+"""Floats of a trace, above which a learner is left out."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """How often each learner runs."""
+
+    data_dir: tyro.conf.Suppress[Path | None] = None
+    keep: tyro.conf.Suppress[int] = 2
+    rounds: int = 7
+    """The least of so many times counts."""
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"--rounds is {self.rounds}; expected at least 1")
+
+
+def learner(cell: jrnn.Cell, rows: int, method: Method | None) -> tuple[Any, int]:
+    """A compiled run of `STEPS` steps of learning, and the floats of its trace."""
+    layer = jrnn.Recurrent(cell) if method is None else Online(jrnn.Recurrent(cell), method)
+    params = layer.init(jax.random.key(0))
+    shapes = jax.eval_shape(lambda: layer.initial_state(params, (rows,), jax.random.key(1)))
+    floats = sum(a.size for a in jax.tree.leaves(shapes.trace)) if method else 0
+    if floats > LARGEST:
+        return None, floats
+    state = layer.initial_state(params, (rows,), jax.random.key(1))
+    xs = jnp.asarray(np.random.default_rng(0).standard_normal((STEPS, rows, cell.input_size)), jnp.float32)
+
+    def step(state: Any, x: jax.Array) -> tuple[Any, Any]:
+        def loss(params: Any) -> tuple[jax.Array, Any]:
+            new, y = layer.step(params, state, x)
+            return jnp.sum(jnp.square(y)), new
+
+        gradient, new = jax.grad(loss, has_aux=True)(params)
+        return new, jax.tree.map(jnp.sum, gradient)
+
+    run = jax.jit(lambda state, xs: jax.lax.scan(step, state, xs)).lower(state, xs).compile()
+    return (lambda: jax.block_until_ready(run(state, xs))), floats
+
+
+def measured(cell: jrnn.Cell, rows: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Processor time of a step in milliseconds and floats of the trace, by learner."""
+    made = {name: learner(cell, rows, method) for name, method in METHODS.items()}
+    runs = {name: run for name, (run, _) in made.items() if run is not None}
+    best = dict.fromkeys(runs, np.inf)
+    for _ in range(rounds + 1):  # the first warms up
+        for name, run in runs.items():
+            before = time.process_time()
+            run()
+            best[name] = min(best[name], time.process_time() - before)
+    return {name: {"milliseconds": 1e3 * best[name] / STEPS, "floats": made[name][1]} for name in runs}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    with explained(NAME):
+        run, config = open_run(NAME, Config, arguments)
+        run.start()
+        result = {}
+        console.print(f"| cell | {' | '.join(METHODS)} |\n|---|{'---|' * len(METHODS)}", markup=False)
+        for name, (cell, rows) in POINTS.items():
+            found = result[name] = measured(cell, rows, config.rounds)
+            plain = found["none"]["milliseconds"]
+            cells = [f"{plain:.3f} ms"]
+            for method in list(METHODS)[1:]:
+                one = found.get(method)
+                cells.append(f"{one['milliseconds'] / plain:.1f}, {one['floats']:,.0f} floats" if one else "too large")
+            console.print(f"| {name} | {' | '.join(cells)} |", markup=False)
+        path = run.directory / "result.json"
+        write_json(path, {"machine": measure.machine(), "steps": result})
+        console.print(f"{path}")
+
+
+if __name__ == "__main__":
+    main()
