@@ -9,7 +9,7 @@ import jrnn
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-sys.path[:0] = [str(HERE / "_ext")]
+sys.path[:0] = [str(HERE / "_ext"), str(HERE / "lessons")]
 # What the pages run finds the checkout; on the CPU, with two devices, whatever the machine has.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -29,7 +29,7 @@ version = release = jrnn.__version__
 language = "en"
 smartquotes_action = "q"  # quotes alone: `--option` and [..., size] stay as they are
 
-extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx_copybutton", "sphinx_design", "house"]
+extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx_copybutton", "sphinx_design", "house", "cells"]
 exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
 templates_path: list[str] = []
 

@@ -13,7 +13,6 @@ import jrnn
 ROOT = Path(jrnn.__file__).parents[1]
 DOCS = ROOT / "docs"
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no docs beside the package")
-sys.path.insert(0, str(DOCS / "_ext"))
 
 
 def load(name):
@@ -138,3 +137,33 @@ def test_pages_of_experiments_have_their_results():
     results = load("experiments").results()
     assert set(commands) == set(results)
     assert sum(len(rows) for tables in results.values() for _, rows in tables) >= len(commands)
+
+
+def test_a_page_whose_library_is_missing_is_shown_and_not_run():
+    requires = load("requires")
+    page = "---\nfile_format: mystnb\nrequires: [{}]\n---\n\n# Title\n\nText.\n"
+    assert requires.missing(page.format("json")) == []
+    assert requires.missing(page.format("json, no_such_library")) == ["no_such_library"]
+    source = [page.format("no_such_library")]
+    requires.say_so(None, "page", source)
+    assert source[0].index("# Title") < source[0].index("Built without no_such_library") < source[0].index("Text.")
+
+
+def test_pages_that_use_another_library_require_it():
+    for path in (DOCS / "coming_from").glob("*.md"):
+        text = path.read_text(encoding="utf-8")
+        used = set(re.findall(r"^(?:import|from) (torch|keras|haiku|equinox|flax)\b", text, re.MULTILINE))
+        required = re.search(r"^requires: \[(\w+)\]$", text, re.MULTILINE)
+        assert used <= ({required[1]} if required else set()), path
+
+
+def test_what_is_said_of_the_version_agrees():
+    read = {
+        name: (ROOT / name).read_text(encoding="utf-8") for name in ("CITATION.cff", "CHANGELOG.md", "pyproject.toml")
+    }
+    assert f"\nversion: {jrnn.__version__}\n" in read["CITATION.cff"]
+    assert re.search(rf"^## {re.escape(jrnn.__version__)}\b", read["CHANGELOG.md"], re.MULTILINE)
+    ruff = re.search(r"ruff==([\d.]+)", read["pyproject.toml"])
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert ruff is not None
+    assert f"rev: v{ruff[1]}" in hooks
