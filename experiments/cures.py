@@ -291,7 +291,7 @@ def draw(path: Path, config: Config, chosen: dict[str, Cure], found: dict[tuple[
                 axes.annotate(f"{one.solved:,}", (steps[-1], errors[-1]), xytext=(0, -13), textcoords="offset points", color=colour,
                               ha="center", fontsize=8)  # fmt: skip
         axes.axhline(SOLVED, color="black", linewidth=0.8, linestyle=":")
-        axes.set_ylim(0.04, 9)
+        axes.set_ylim(0.01, 9)
         axes.yaxis.set_major_formatter("{x:g}")
         if row == 0:
             axes.set_title(families[column], fontsize=12)

@@ -9,8 +9,6 @@ import numpy as np
 
 from experiments.common.extras import need
 
-EXTRA = "ctrnn"
-
 
 class Trials(NamedTuple):
     """Trials side by side, all of one length."""
@@ -30,10 +28,10 @@ class Setting:
 
     def make(self) -> Any:
         """The environment. Raises MissingPackage where NeuroGym, or PyTorch, which it imports, is not installed."""
-        need("torch", EXTRA)
+        need("torch", "ctrnn")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Gymnasium, about pictures that nobody asked for
-            neurogym = need("neurogym", EXTRA)
+            neurogym = need("neurogym", "ctrnn")
             return neurogym.make(self.name, dt=self.dt, timing=dict(self.timing)).unwrapped
 
 
