@@ -23,5 +23,5 @@ def report(app, env):
 
 
 def setup(app):
-    app.add_config_value("page_limit", 120, "env")
+    app.add_config_value("page_limit", 300, "")
     app.connect("env-updated", lambda app, env: report(app, env))
