@@ -211,7 +211,7 @@ def networks():
     return weights, draw.standard_normal((NETWORKS, UNITS))
 
 
-@pytest.mark.parametrize("g", [pytest.param(g, marks=[] if g == 3 else pytest.mark.slow) for g in MEAN_FIELD])
+@pytest.mark.parametrize("g", MEAN_FIELD)
 def test_random_networks_are_as_chaotic_as_mean_field_theory_has_it(g):
     weights, states = networks()
     zeros = jnp.zeros((NETWORKS, UNITS))
