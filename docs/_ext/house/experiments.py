@@ -18,7 +18,8 @@ PICTURES = {
     "sentences.png": "sentences and their labels", "roll.png": "a piece", "surprise.png": "how surprising each word is",
     "prediction.png": "frames that were predicted", "forecast.png": "forecasts", "slots.png": "slots of sentences",
     "cliff.png": "the loss and two ways down", "influence.png": "loss by step of each learner",
-    "copy.png": "words learnt by each learner",
+    "copy.png": "words learnt by each learner", "vanishing.png": "gradients by lag", "chaos.png": "exponents by gain",
+    "fixed_points.png": "states and fixed points",
 }  # fmt: skip
 
 
