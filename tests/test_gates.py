@@ -8,6 +8,7 @@ from cases import CELLS, LAYERS, cast, key, normal, random_inputs, random_params
 from own_cells import Simple, Turning
 
 import jrnn
+from jrnn.cells.wrapper import Wrapper
 from jrnn.diagnostics import gate_values, jacobians, memory, saturation, spectra, surface, weight_spectra
 
 TIME, ROWS = 5, 2
@@ -85,6 +86,13 @@ def test_cells_in_layers_and_wrappers_have_their_places():
         same(found["cell.h"].kept, jnp.full_like(f, 0.2), 1e-14)
 
 
+@pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if isinstance(cell, Wrapper)])
+def test_every_wrapper_names_the_gates_of_the_cell_inside(name):
+    cell, plain = CELLS[name], CELLS[name].cell
+    found, inside = (gate_values(one, random_params(one), random_inputs(one, 2, ROWS)) for one in (cell, plain))
+    assert list(found) == list(inside) != []
+
+
 def test_what_a_unit_keeps_of_itself():
     with jax.enable_x64(True):
         for name, leaf, gate in (("lstm", "c", "f"), ("lstm-projected", "c", "f"), ("gru-after", "h", "z")):
@@ -155,6 +163,10 @@ def test_norms_and_radii():
     assert list(weights) == ["w_h.i", "w_h.f", "w_h.g", "w_h.o"]
     for one in weights.values():
         np.testing.assert_allclose([one.norms, one.radii], [0.7, 0.7], rtol=1e-5)
+    sparse = jrnn.Parametrized(jrnn.GRU(3, 4), jrnn.parametrizations.Sparse(0.5))
+    raw = random_params(sparse)
+    for made, one in zip(np.split(np.asarray(sparse.made(raw).w_h), 3, -1), weight_spectra(sparse, raw).values()):
+        np.testing.assert_allclose(one.norms, np.linalg.norm(made, 2), rtol=1e-5)
     linear = jrnn.Elman(3, 4, activation="identity")
     own = random_params(linear)
     steps = spectra(jacobians(linear, own, normal(0, 2, 3)))

@@ -81,8 +81,8 @@ class Parametrized(Wrapper):
     def recur(self, params: Any, state: Any) -> Any:
         return self.cell.recur(self._inner(params), state)
 
-    def update(self, params: Any, state: Any, z: Any, r: Any) -> Any:
-        return self.cell.update(self._inner(params), state, z, r)
+    def update_with_gates(self, params: Any, state: Any, z: Any, r: Any) -> tuple[Any, dict[str, jax.Array]]:
+        return self.cell.update_with_gates(self._inner(params), state, z, r)
 
     def readout(self, params: Any, state: Any, x: jax.Array) -> Any:
         return self.cell.readout(self._inner(params), state, x)

@@ -31,6 +31,10 @@ class Wrapper(Cell[Any, Any]):
     recurrent = property(lambda self: self.cell.recurrent)  # type: ignore[assignment]
     takes_context = property(lambda self: self.cell.takes_context)  # type: ignore[assignment]
 
+    def made(self, params: Any) -> Any:
+        """The parameters of the cell inside, from those of the wrapper: what it computes with."""
+        return params if self.inner_params is None else getattr(params, self.inner_params)
+
     def update(self, params: Any, state: Any, z: Any, r: Any) -> Any:
         return self.update_with_gates(params, state, z, r)[0]
 

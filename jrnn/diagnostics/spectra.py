@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..cell import Cell, check_cell
+from ..cells.wrapper import Wrapper
 from ..checks import check_params, describe
-from .recording import innermost
 
 
 class Spectra(NamedTuple):
@@ -33,12 +33,12 @@ def spectra(matrices: Any) -> Spectra:
 def weight_spectra(cell: Cell, params: Any) -> dict[str, Spectra]:
     """Spectral norm and radius of each gate's block of a cell's recurrent weights, by weight and gate: "w_h.f" of an LSTM.
 
-    Not under `jit`. Of a wrapper such as `LearnedState` they are those of the cell inside.
+    Not under `jit`. Of a wrapper such as `LearnedState` they are those of the cell inside, of a `Parametrized` those it makes.
     """
     check_cell(cell)
     check_params(cell, params)
-    while innermost(cell) is not cell:
-        cell, params = cell.cell, params if cell.inner_params is None else getattr(params, cell.inner_params)  # type: ignore[attr-defined]
+    while isinstance(cell, Wrapper):
+        cell, params = cell.cell, cell.made(params)
     found = {}
     for name in cell.recurrent:
         w = np.asarray(getattr(params, name))
