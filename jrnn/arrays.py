@@ -1,4 +1,4 @@
-"""Array helpers: broadcasting over leading axes, dtypes, the leaves of a tree that have a derivative."""
+"""Array helpers: broadcasting over leading axes, dtypes, the leaves of a tree that have a derivative, also as one vector."""
 
 from typing import Any
 
@@ -85,6 +85,33 @@ def with_differentiable(tree: Any, values: list[Any]) -> Any:
     """`tree` with the leaves that have a derivative replaced, in their order."""
     remaining = iter(values)
     return jax.tree.map(lambda a: next(remaining) if is_differentiable(a) else a, tree)
+
+
+def vector(tree: Any) -> jax.Array:
+    """The numbers of a tree that have a derivative, one after the other: [n], in float32 at least.
+
+    A complex number is two, its real and its imaginary part (of an array all real parts come first). Integers, booleans and
+    keys have no place in it.
+    """
+    parts = [part for leaf in differentiable(tree) for part in _real_parts(leaf)]
+    dtype = max((at_least_float32(part.dtype) for part in parts), key=lambda kind: kind.itemsize, default=np.float32)
+    return jnp.concatenate([jnp.zeros(0, dtype), *(part.ravel().astype(dtype) for part in parts)])
+
+
+def with_vector(tree: Any, v: jax.Array) -> Any:
+    """`tree` with its numbers taken from `v` [n], as `vector` has them, in its own dtypes; the rest stays."""
+    made, start = [], 0
+    for leaf in differentiable(tree):
+        parts = []
+        for part in jax.eval_shape(_real_parts, leaf):
+            parts.append(v[start : start + part.size].reshape(part.shape).astype(part.dtype))
+            start += part.size
+        made.append(lax.complex(*parts) if len(parts) == 2 else parts[0])
+    return with_differentiable(tree, made)
+
+
+def _real_parts(leaf: jax.Array) -> list[jax.Array]:
+    return [leaf.real, leaf.imag] if jnp.iscomplexobj(leaf) else [leaf]
 
 
 def match_varying_axes(*trees: Any) -> tuple[Any, ...]:

@@ -6,13 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from cases import apply, random_inputs, random_params
+from cases import HIDDEN, INPUT, apply, random_inputs, random_params
 from jax import lax
 
 import jrnn
 from jrnn.online import Online
 
 TIME, ROWS = 6, 3
+STACK = jrnn.rnn(jrnn.GRU, input_size=INPUT, hidden_size=HIDDEN, num_layers=2)
 
 
 def example(model: Any, seed: int = 0) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ network, at any time in training or after it, and none changes one.
 - `jacobians`, `state_gradients`: what these are made of.
 """
 
+from ..arrays import with_vector as with_vector
 from .fixed_points import FixedPoints as FixedPoints
 from .fixed_points import fixed_points as fixed_points
 from .fixed_points import mixtures as mixtures
@@ -31,5 +32,4 @@ from .spectra import Spectra as Spectra
 from .spectra import spectra as spectra
 from .spectra import weight_spectra as weight_spectra
 from .states import vector as vector
-from .states import with_vector as with_vector
 from .surface import surface as surface

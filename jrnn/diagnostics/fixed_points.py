@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..arrays import is_differentiable, is_key
+from ..arrays import is_differentiable, is_key, with_vector
 from ..cell import Cell
 from ..checks import check_key, check_positive, check_state, describe
-from .states import begin, run, step_of, vector, with_vector
+from .states import begin, jacobian, run, step_of, vector
 
 
 class FixedPoints(NamedTuple):
@@ -181,11 +181,7 @@ def _descended(
 @jax.jit
 def _linearised(model: Any, params: Any, x: Any, points: Any) -> jax.Array:
     """d F / d s at each point."""
-
-    def one(state: Any) -> jax.Array:
-        return jax.jacfwd(lambda v: step_of(model, params, state)(v, x)[0])(vector(state))
-
-    return jax.lax.map(one, points)
+    return jax.lax.map(lambda state: jacobian(model, params, state, x), points)
 
 
 def _distinct(ends: np.ndarray, speeds: np.ndarray, slowest: float, distance: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """How far back a loss reaches: its gradient with respect to the states on the way."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 
 from ..arrays import at_least_float32, differentiable, with_differentiable
 from ..checks import describe
-from .states import begin, over_rows, run, step_of, vector
+from .states import begin, jacobian, over_rows, run
 
 
 class GradientByLag(NamedTuple):
@@ -113,10 +114,7 @@ def jacobians(model: Any, params: Any, xs: Any, state: Any = None) -> jax.Array:
     def of_row(params: Any, xs: Any, state: Any) -> jax.Array:
         before, _ = run(model, params, xs, state)
 
-        def one(state: Any, x: Any) -> jax.Array:
-            return jax.jacfwd(lambda v: step_of(model, params, state)(v, x)[0])(vector(state))
-
-        return jax.vmap(one)(before, xs)
+        return jax.vmap(functools.partial(jacobian, model, params))(before, xs)
 
     return over_rows(of_row, batch, params, xs, state, out_axes=1)
 

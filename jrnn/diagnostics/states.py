@@ -1,6 +1,5 @@
 """States as vectors, and functions of one row for all rows: what every diagnostic is made of."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,51 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..arrays import at_least_float32, differentiable, is_differentiable
+from .. import arrays
+from ..arrays import differentiable, with_vector
 from ..cell import Bound, Cell, check_arguments
 from ..checks import check_state, describe
 from ..layers import Layer
 
 
 def vector(state: Any) -> jax.Array:
-    """The numbers of a state that have a derivative, one after the other: [n], in float32 at least.
-
-    A complex number is two, its real and its imaginary part (of an array all real parts come first). Integers, booleans and
-    keys have no place in it.
-    """
-    parts = [part.ravel() for leaf in differentiable(state) for part in _real(leaf)]
-    if not parts:
+    """`jrnn.arrays.vector` of a state; ValueError where nothing in it has a derivative."""
+    if not differentiable(state):
         raise ValueError(
             f"state is {jax.tree.map(describe, state)}, in which nothing has a derivative; expected floats in it"
         )
-    dtype = _dtype(state)
-    return jnp.concatenate([part.astype(dtype) for part in parts])
-
-
-def with_vector(state: Any, v: jax.Array) -> Any:
-    """`state` with its numbers taken from `v` [n], as `vector` has them; the rest stays."""
-    at = 0
-
-    def take(like: jax.Array) -> jax.Array:
-        nonlocal at
-        parts = []
-        for part in jax.eval_shape(_real, like):
-            size = math.prod(part.shape)
-            parts.append(v[at : at + size].reshape(part.shape).astype(part.dtype))
-            at += size
-        return parts[0] if len(parts) == 1 else jax.lax.complex(*parts)
-
-    return jax.tree.map(lambda leaf: take(leaf) if is_differentiable(leaf) else leaf, state)
-
-
-def _real(leaf: jax.Array) -> list[jax.Array]:
-    return [leaf.real, leaf.imag] if jnp.iscomplexobj(leaf) else [leaf]
-
-
-def _dtype(state: Any) -> np.dtype:
-    """The widest of the real dtypes in a state."""
-    kinds = [at_least_float32(jnp.finfo(leaf.dtype).dtype) for leaf in differentiable(state)]
-    return max(kinds, key=lambda kind: kind.itemsize)
+    return arrays.vector(state)
 
 
 def begin(model: Any, params: Any, xs: Any, state: Any) -> tuple[tuple[int, ...], Any]:
@@ -92,6 +60,11 @@ def run(model: Any, params: Any, xs: Any, state: Any) -> tuple[Any, Any]:
         return new, (state, new)
 
     return jax.lax.scan(body, state, xs)[1]
+
+
+def jacobian(model: Any, params: Any, state: Any, x: Any) -> jax.Array:
+    """d s' / d s of one step of one row, [n, n]."""
+    return jax.jacfwd(lambda v: step_of(model, params, state)(v, x)[0])(vector(state))
 
 
 def step_of(model: Any, params: Any, like: Any) -> Callable[[jax.Array, Any], tuple[jax.Array, Any]]:

@@ -1,4 +1,4 @@
-"""What an online learner keeps of the past, and vectors of all floats of a state."""
+"""What an online learner keeps of the past."""
 
 import abc
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from ..arrays import at_least_float32, differentiable, match_varying_axes, with_differentiable
+from ..arrays import at_least_float32, differentiable, match_varying_axes, vector, with_differentiable, with_vector
 from ..layers import Layer
 from ..segments import Segments
 
@@ -27,7 +27,7 @@ class Method(abc.ABC, Generic[T]):
 
     M = d state / d params, of all that happened before the window, is the influence; a method keeps it, or something like it, in a
     trace. Everything here is for one row; `Online` maps it over the batch. The floats of a state and of parameters are those of
-    `vector` and of `leaves`; what a method keeps is float32 at least, and every array of a trace one of its own.
+    `vector` and of `differentiable`; what a method keeps is float32 at least, and every array of a trace one of its own.
     """
 
     @abc.abstractmethod
@@ -36,7 +36,7 @@ class Method(abc.ABC, Generic[T]):
 
     @abc.abstractmethod
     def push(self, layer: Layer, params: Any, state: Any, trace: T, dparams: list[jax.Array]) -> jax.Array:
-        """M @ dparams, linear in `dparams` (the tangents of `leaves(params)`): a tangent of the state, [floats of the state]."""
+        """M @ dparams, linear in `dparams`, the tangents of `differentiable(params)`: a tangent of `vector(state)`."""
 
     @abc.abstractmethod
     def advance(self, layer: Layer, params: Any, state: Any, trace: T, window: Window) -> T:
@@ -48,33 +48,14 @@ def after(layer: Layer, params: Any, state: Any, window: Window) -> Any:
     return layer.run(params, window.xs, state, Segments(window.mask, window.reset), None)[0]
 
 
-def leaves(params: Any) -> list[jax.Array]:
-    """The parameters that have a derivative."""
-    return differentiable(params)
+def transition(layer: Layer, params: Any, state: Any, window: Window) -> Callable[..., tuple[jax.Array, Any]]:
+    """`f(p, v) -> (v, state)`: the window as a function of the parameters that have a derivative and of the state as a vector."""
 
+    def f(p: list[jax.Array], v: jax.Array) -> tuple[jax.Array, Any]:
+        new = after(layer, with_differentiable(params, p), with_vector(state, v), window)
+        return vector(new), new
 
-def vector(state: Any) -> jax.Array:
-    """All floats of a state, [n], float32 at least; of complex numbers the real and then the imaginary parts."""
-    parts = [p.ravel() for a in differentiable(state) for p in ((a.real, a.imag) if jnp.iscomplexobj(a) else (a,))]
-    dtype = at_least_float32(jnp.result_type(*parts)) if parts else jnp.float32
-    return jnp.concatenate([p.astype(dtype) for p in parts]) if parts else jnp.zeros(0, dtype)
-
-
-def as_vector(state: Any, v: jax.Array) -> Any:
-    """A state like `state` whose floats are those of `v`."""
-    return with_differentiable(state, values(state, v))
-
-
-def values(state: Any, v: jax.Array) -> list[jax.Array]:
-    """The floats `v` as the leaves of `state` that have a derivative."""
-    made, start = [], 0
-    for a in differentiable(state):
-        parts = []
-        for _ in range(2 if jnp.iscomplexobj(a) else 1):
-            parts.append(v[start : start + a.size].reshape(a.shape).astype(a.real.dtype))
-            start += a.size
-        made.append(jax.lax.complex(*parts) if len(parts) == 2 else parts[0])
-    return made
+    return f
 
 
 def contract(row: jax.Array, d: jax.Array) -> jax.Array:
@@ -84,8 +65,8 @@ def contract(row: jax.Array, d: jax.Array) -> jax.Array:
 
 
 def pull(f: Callable[[list[jax.Array]], jax.Array], params: Any) -> Callable[[jax.Array], list[jax.Array]]:
-    """`f` of the leaves of `params` is a vector; its derivatives with respect to them, along a cotangent of that vector."""
-    _, back = jax.vjp(f, leaves(params))
+    """Of a vector that `f` makes of the parameters that have a derivative: the derivatives along a cotangent of that vector."""
+    _, back = jax.vjp(f, differentiable(params))
 
     def along(cotangent: jax.Array) -> list[jax.Array]:
         return [d.astype(at_least_float32(d.dtype)) for d in back(cotangent)[0]]

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..arrays import differentiable, is_differentiable, select
+from ..arrays import differentiable, is_differentiable, select, vector, with_vector
 from ..cells.noise import keys_of_rows
 from ..checks import check_key, check_switches, describe
 from ..layers import Dropout, Layer, Recurrent
 from ..layers.base import check_layer
-from .method import Method, Window, after, leaves, values, vector
+from .method import Method, Window, after
 
 
 class OnlineState(NamedTuple):
@@ -156,10 +156,13 @@ class Online(Layer):
                 )
 
     def _check_streams(self, params: Any, state: Any, xs: Any) -> None:
+        def step(params: Any, state: Any, xs: Any) -> Any:
+            return self.layer.step(params, state, jax.tree.map(lambda a: a[0], xs))
+
         try:
-            jax.eval_shape(self.layer.step, params, state, jax.tree.map(lambda a: jnp.asarray(a)[0], xs))
+            jax.eval_shape(step, params, state, xs)
         except (TypeError, NotImplementedError) as error:
-            raise TypeError(f"Online: layer is {self.layer}; expected one that runs step by step: {error}") from None
+            raise TypeError(f"Online: layer is {self.layer}; expected one that runs step by step: {error}") from error
 
 
 def by_rows(f: Callable[..., Any], batch_axes: int, *axes: int) -> Callable[..., Any]:
@@ -180,7 +183,7 @@ def _(layer: Layer, method: Method, batch_axes: int, primals: Any, tangents: Any
     (params, state, trace), (dparams, dstate, _) = primals, tangents
 
     def push(state: Any, trace: Any, dstate: list[jax.Array]) -> list[jax.Array]:
-        return values(state, vector(dstate) + method.push(layer, params, state, trace, leaves(dparams)))
+        return with_vector(dstate, vector(dstate) + method.push(layer, params, state, trace, differentiable(dparams)))
 
     pushed = iter(by_rows(push, batch_axes, 0, 0, 0)(state, trace, differentiable(dstate)))
     return state, jax.tree.map(

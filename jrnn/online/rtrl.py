@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ..arrays import at_least_float32, with_differentiable
-from .method import Method, after, as_vector, contract, from_initial_state, identity, leaves, vector
+from ..arrays import at_least_float32, differentiable, vector
+from .method import Method, contract, from_initial_state, identity, transition
 
 
 @jax.tree_util.register_static
@@ -28,16 +28,13 @@ class RTRL(Method[list[jax.Array]]):
         return sum(map(contract, trace, dparams), jnp.zeros_like(vector(state)))
 
     def advance(self, layer, params, state, trace, window):
-        from_params, from_state = jacobians(layer, params, state, window)
+        _, from_params, from_state = jacobians(layer, params, state, window)
         return [jnp.tensordot(from_state, m, 1) + i for m, i in zip(trace, from_params, strict=True)]
 
 
 def jacobians(layer, params, state, window):
-    """Of the state after the window, [n], with respect to the parameters, [n, *param] each, and the state before, [n, n]."""
-
-    def run(p: list[jax.Array], v: jax.Array) -> jax.Array:
-        return vector(after(layer, with_differentiable(params, p), as_vector(state, v), window))
-
-    new, back = jax.vjp(run, leaves(params), vector(state))
-    from_params, from_state = jax.vmap(back)(identity(new))
-    return [d.astype(at_least_float32(d.dtype)) for d in from_params], from_state
+    """The state after the window, and its derivative: [n, *param] for each of the parameters, and [n, n] for the state before."""
+    run = transition(layer, params, state, window)
+    v, back, new = jax.vjp(run, differentiable(params), vector(state), has_aux=True)
+    from_params, from_state = jax.vmap(back)(identity(v))
+    return new, [d.astype(at_least_float32(d.dtype)) for d in from_params], from_state

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..arrays import with_differentiable
+from ..arrays import differentiable, vector, with_differentiable, with_vector
 from ..checks import check_positive
 from ..layers import Layer
-from .method import Window, after, as_vector, from_initial_state, identity, leaves, vector
+from .method import Window, from_initial_state, identity
 from .rtrl import jacobians
 from .units import Units
 
@@ -56,18 +56,21 @@ def pattern(layer: Layer, params: Any, steps: int) -> Pattern:
         )
     features = layer.input_size if isinstance(layer.input_size, tuple) else (layer.input_size,)
     rng, state = np.random.default_rng(0), layer.initial_state(params)
-    present = np.concatenate([np.ravel(np.asarray(a) != 0) for a in leaves(params)])
+    present = np.concatenate([np.ravel(np.asarray(a) != 0) for a in differentiable(params)])
 
     @jax.jit
     def reached(p: list[jax.Array], v: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         window = Window(x[None], None, None)
-        i, j = jacobians(layer, with_differentiable(params, p), as_vector(state, v), window)
+        _, i, j = jacobians(layer, with_differentiable(params, p), with_vector(state, v), window)
         return jnp.concatenate([a.reshape(a.shape[0], -1) for a in i], 1) != 0, j != 0
 
     size = vector(state).size
     at_once, carried = np.zeros((size, present.size), bool), np.zeros((size, size), bool)
     for _ in range(PROBES):
-        drawn = [np.where(np.asarray(a) != 0, rng.standard_normal(a.shape), 0).astype(a.dtype) for a in leaves(params)]
+        drawn = [
+            np.where(np.asarray(a) != 0, rng.standard_normal(a.shape), 0).astype(a.dtype)
+            for a in differentiable(params)
+        ]
         v, x = rng.standard_normal(size), np.abs(rng.standard_normal(features))
         i, j = reached(drawn, v.astype(vector(state).dtype), x.astype(drawn[0].dtype))
         at_once, carried = at_once | np.asarray(i), carried | np.asarray(j)
@@ -121,10 +124,10 @@ class SnAp(Units):
 
         def one(carry: tuple[Any, jax.Array], now: Window) -> tuple[tuple[Any, jax.Array], None]:
             (state, trace), step = carry, jax.tree.map(lambda a: a[None], now)
-            from_params, from_state = jacobians(layer, params, state, step)
+            new, from_params, from_state = jacobians(layer, params, state, step)
             among = from_state[rows[:, :, None], rows[:, None, :]]
             moved = jnp.where(valid, jnp.einsum("qkl,ql->qk", among, trace), 0)
-            return (after(layer, params, state, step), moved + self._kept(from_params)), None
+            return (new, moved + self._kept(from_params)), None
 
         return lax.scan(one, (state, trace), window)[0][1]
 

@@ -11,7 +11,6 @@ import numpy as np
 from .. import initializers
 from ..arrays import at_least_float32, differentiable, halves_to_float32, match_varying_axes, with_differentiable
 from ..cell import Cell, fit_state
-from .method import leaves
 
 
 class Structure(NamedTuple):
@@ -24,7 +23,7 @@ class Structure(NamedTuple):
 
 def immediate(found: Structure, f: Callable[[list[jax.Array]], list[jax.Array]], params: Any) -> list[list[jax.Array]]:
     """How parameters move the units directly, where `f` makes the floats of a state of them."""
-    made, back = jax.vjp(f, leaves(params))
+    made, back = jax.vjp(f, differentiable(params))
 
     def along(leaf: int, v: jax.Array) -> list[jax.Array]:
         return [d.astype(at_least_float32(d.dtype)) for d in back(_at(made, leaf, v))[0]]
@@ -37,11 +36,17 @@ def immediate(found: Structure, f: Callable[[list[jax.Array]], list[jax.Array]],
     return [one(leaf) for leaf in range(len(made))]
 
 
-def own_factors(cell: Cell, params: Any, state: Any, x: jax.Array, through_recur: bool) -> list[list[jax.Array]]:
-    """`factors[source][to]` [n]: how the leaf `source` of a unit moves the leaf `to` of the same unit in one step."""
-    floats, z, r = differentiable(state), cell.project(params, x), cell.recur(params, state)
+def to_itself(cell: Cell, params: Any) -> Any:
+    """The parameters, of whose recurrent weights those of each unit to itself are left; of a cell without any, all."""
+    return initializers.diagonal(cell, params) if cell.recurrent else params
 
-    alone = initializers.diagonal(cell, params) if through_recur and cell.recurrent else params
+
+def own_factors(cell: Cell, params: Any, alone: Any, state: Any, x: jax.Array) -> list[list[jax.Array]]:
+    """`factors[source][to]` [n]: how the leaf `source` of a unit moves the leaf `to` of the same unit in one step.
+
+    `alone`: `to_itself` of the parameters; None: nothing goes through `recur`.
+    """
+    floats, z, r = differentiable(state), cell.project(params, x), cell.recur(params, state)
 
     def recur(v: list[jax.Array]) -> Any:
         return cell.recur(alone, with_differentiable(state, v))
@@ -52,7 +57,7 @@ def own_factors(cell: Cell, params: Any, state: Any, x: jax.Array, through_recur
     factors = []
     for source, a in enumerate(floats):
         ones = _at(floats, source, jnp.ones_like(a))
-        dr = jax.jvp(recur, (floats,), (ones,))[1] if through_recur else jax.tree.map(jnp.zeros_like, r)
+        dr = jax.tree.map(jnp.zeros_like, r) if alone is None else jax.jvp(recur, (floats,), (ones,))[1]
         factors.append([a.astype(at_least_float32(a.dtype)) for a in jax.jvp(update, (floats, r), (ones, dr))[1]])
     return factors
 
@@ -118,9 +123,9 @@ def _try_pieces(cell: Cell, params: Any, state: Any, x: jax.Array, numbers: jax.
         once, drawn = (jax.jvp(update, (floats, parts), way(v))[1] for v in (jnp.ones_like(numbers), numbers))
         kept += [_alike(numbers * a, b) for a, b in zip(once, drawn, strict=True)]
 
-    own = [jnp.array(a.ndim > 0 and a.shape[-1] % units == 0) for a in leaves(params)]
+    own = [jnp.array(a.ndim > 0 and a.shape[-1] % units == 0) for a in differentiable(params)]
     for f in (lambda p: cell.step(p, state, x)[0], cell.initial_state):
-        _, back = jax.vjp(lambda p, f=f: differentiable(f(with_differentiable(params, p))), leaves(params))
+        _, back = jax.vjp(lambda p, f=f: differentiable(f(with_differentiable(params, p))), differentiable(params))
         for leaf in range(len(floats)):
             once, drawn = (back(_at(floats, leaf, v))[0] for v in (jnp.ones_like(numbers), numbers))
             for i, (a, b) in enumerate(zip(once, drawn, strict=True)):
@@ -146,7 +151,7 @@ def _try_diagonal(cell: Cell, params: Any, state: Any, x: jax.Array) -> jax.Arra
         return jax.vmap(lambda e: jax.jvp(step, (floats,), (_at(floats, source, e),))[1])(basis)
 
     found = []
-    for source, of_source in enumerate(own_factors(cell, params, state, x, True)):
+    for source, of_source in enumerate(own_factors(cell, params, to_itself(cell, params), state, x)):
         for a, rows in zip(of_source, full(source), strict=True):
             found.append(_alike(a[sampled], jnp.take_along_axis(rows, sampled[:, None], 1)[:, 0]))
     return jnp.stack(found).all()

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..arrays import select_values, with_differentiable
+from ..arrays import differentiable, select_values, vector, with_differentiable
 from ..checks import check_positive
-from .method import Method, Window, after, leaves, vector
+from .method import Method, Window, after
 
 
 class Replay(NamedTuple):
@@ -45,7 +45,7 @@ class Truncated(Method[Replay]):
             start = select_values(trace.fresh, layer.initial_state(params_of_p), trace.state)
             return vector(after(layer, params_of_p, start, trace.window))
 
-        return jax.jvp(run, (leaves(params),), (dparams,))[1]
+        return jax.jvp(run, (differentiable(params),), (dparams,))[1]
 
     def advance(self, layer, params, state, trace, window):
         xs, mask, reset = window
@@ -55,9 +55,8 @@ class Truncated(Method[Replay]):
         )
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), trace.window, now)
         gone, kept = jax.tree.map(lambda a: a[: len(real)], both), jax.tree.map(lambda a: a[len(real) :], both)
-        since = jnp.arange(len(real)) >= len(real) - jnp.argmax(
-            gone.mask[::-1]
-        )  # steps after the last real one, if any is
+        # The steps after the last real one, where there is one.
+        since = jnp.arange(len(real)) >= len(real) - jnp.argmax(gone.mask[::-1])
         fresh = jnp.where(gone.mask.any(), (gone.reset & since).any(), trace.fresh | gone.reset.any())
         return Replay(after(layer, params, trace.state, gone), fresh, kept)
 
@@ -67,4 +66,4 @@ def _inputs(layer: Any, state: Any) -> tuple[tuple[int, ...], Any]:
     if layer.input_size is None:
         return (), jnp.int32
     features = layer.input_size if isinstance(layer.input_size, tuple) else (layer.input_size,)
-    return features, jnp.result_type(*[a.real for a in jax.tree.leaves(state) if jnp.issubdtype(a.dtype, jnp.inexact)])
+    return features, next((a.real.dtype for a in differentiable(state)), jnp.float32)

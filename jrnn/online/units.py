@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..arrays import differentiable, select, with_differentiable
+from ..arrays import differentiable, select, vector, with_differentiable
 from ..cell import Cell
 from ..engines.system import Steps, System
 from ..layers import Recurrent
-from .method import Method, Window, contract, vector
-from .structure import Structure, immediate, in_blocks, own_factors, per_unit, structure
+from .method import Method, Window, contract
+from .structure import Structure, immediate, in_blocks, own_factors, per_unit, structure, to_itself
 
 Trace = list[list[jax.Array]]
 """For each leaf of the state and each leaf of the parameters [..., blocks, n], an entry's unit last; [n, *param] where an entry
@@ -53,30 +53,19 @@ class Units(Method[Trace]):
         initial = cell.initial_state(params)
         system = System(cell, params, state, initial, window.xs, window.mask, window.reset, False, 0)
         fresh = None if window.reset is None else self.init(layer, params, initial, None)
+        alone = to_itself(cell, params) if self.through_recur else None
 
         def one(carry: tuple[Any, Trace], at: tuple[Any, Steps]) -> tuple[tuple[Any, Trace], None]:
             (state, trace), (x, now) = carry, at
             before = system.before(state, now)
             kept = trace if now.restart is None else select(now.restart, fresh, trace)
-            new = cell.step(params, before, x)[0], self._advanced(cell, found, params, before, x, kept)
+            new = cell.step(params, before, x)[0], _advanced(cell, found, params, alone, before, x, kept)
             return (new if now.mask is None else select(now.mask, new, (before, kept))), None
 
         steps = window.xs, Steps(None, window.mask, window.reset)
         if window.xs.shape[0] == 1:  # a loop would copy the trace
             return one((state, trace), jax.tree.map(lambda a: a[0], steps))[0][1]
         return lax.scan(one, (state, trace), steps)[0][1]
-
-    def _advanced(self, cell: Cell, found: Structure, params: Any, state: Any, x: jax.Array, trace: Trace) -> Trace:
-        def step(p: list[jax.Array]) -> list[jax.Array]:
-            return differentiable(cell.step(with_differentiable(params, p), state, x)[0])
-
-        factors = own_factors(cell, params, state, x, self.through_recur)
-        made = immediate(found, step, params)
-        for to, of_leaf in enumerate(made):
-            for of_source, kept in zip(factors, trace, strict=True):
-                parts = zip(of_leaf, kept, found.own, strict=True)
-                of_leaf[:] = [i + per_unit(of_source[to], e, own) for i, e, own in parts]
-        return made
 
     def _structure(self, layer: Any) -> Structure:
         if not isinstance(layer, Recurrent):
@@ -93,6 +82,20 @@ class Units(Method[Trace]):
                 "its units otherwise; expected a cell that names its recurrent weights, or EProp(), RTRL() or UORO()"
             )
         return found
+
+
+def _advanced(cell: Cell, found: Structure, params: Any, alone: Any, state: Any, x: jax.Array, trace: Trace) -> Trace:
+    """The trace after a step from `state`."""
+
+    def step(p: list[jax.Array]) -> list[jax.Array]:
+        return differentiable(cell.step(with_differentiable(params, p), state, x)[0])
+
+    factors, made = own_factors(cell, params, alone, state, x), immediate(found, step, params)
+    for to, of_leaf in enumerate(made):
+        for of_source, kept in zip(factors, trace, strict=True):
+            parts = zip(of_leaf, kept, found.own, strict=True)
+            of_leaf[:] = [i + per_unit(of_source[to], e, own) for i, e, own in parts]
+    return made
 
 
 @jax.tree_util.register_static

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..arrays import with_differentiable
-from .method import Method, after, as_vector, contract, from_initial_state, leaves, pull, vector
+from ..arrays import differentiable, vector
+from .method import Method, contract, from_initial_state, pull, transition
 
 
 class RankOne(NamedTuple):
@@ -35,13 +35,10 @@ class UORO(Method[RankOne]):
         return trace.state * sum(map(contract, trace.params, dparams), jnp.zeros((), trace.state.dtype))
 
     def advance(self, layer, params, state, trace, window):
-        def run(p: list[jax.Array], v: jax.Array) -> jax.Array:
-            return vector(after(layer, with_differentiable(params, p), as_vector(state, v), window))
-
-        v = vector(state)
+        run, v = transition(layer, params, state, window), vector(state)
         signs, key = _signs(trace.key, v)
-        _, moved = jax.jvp(lambda v: run(leaves(params), v), (v,), (trace.state,))
-        made = pull(lambda p: run(p, v), params)(signs)
+        _, moved = jax.jvp(lambda v: run(differentiable(params), v)[0], (v,), (trace.state,))
+        made = pull(lambda p: run(p, v)[0], params)(signs)
         # The scales that give the least variance; the paper's epsilon keeps them finite.
         past = jnp.sqrt((_norm(trace.params) + EPSILON) / (_norm([moved]) + EPSILON))
         now = jnp.sqrt((_norm(made) + EPSILON) / (_norm([signs]) + EPSILON))
