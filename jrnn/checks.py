@@ -195,6 +195,15 @@ def check_state(owner: Any, params: Any, state: Any, batch: tuple[int, ...], nam
             )
 
 
+def check_rows(owner: Any, state: Any, batch: tuple[int, ...], needs: str) -> None:
+    """Every leaf of a state has the batch axes; `needs` says why."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if leaf.shape[: len(batch)] != batch:
+            raise ValueError(
+                f"state{jax.tree_util.keystr(path)} of {owner} is {describe(leaf)}, without the batch axes {list(batch)}; {needs}"
+            )
+
+
 def check_flags(flags: Any, name: str, time_and_batch: tuple[int, ...]) -> None:
     """`mask` or `reset`: boolean [time, *batch]."""
     if not hasattr(flags, "shape") or flags.shape != time_and_batch:

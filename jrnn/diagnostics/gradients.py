@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..arrays import at_least_float32, differentiable, with_differentiable
-from ..checks import describe
+from ..arrays import at_least_float32, differentiable, is_differentiable, with_differentiable
+from ..checks import check_rows, describe
 from .states import begin, jacobian, over_rows, run
 
 
@@ -63,7 +63,11 @@ def gradient_by_lag(
     The norm of lag k is at most that of d loss / d s_T times `gradient_bound` of k steps.
     """
     batch, state = begin(model, params, xs, state)
-    _check_rows(batch, state)
+    floats = jax.tree.map(lambda a: a if is_differentiable(a) else None, state)
+    needs = (
+        "its gradient is not one of a row; expected xs of one row, [time, ...], or a state that each row has its own of"
+    )
+    check_rows(model, floats, batch, needs)
     gradients = state_gradients(loss, model, params, xs, state)
 
     sizes = [jnp.abs(g).astype(at_least_float32(g.real.dtype)) for g in gradients]
@@ -93,15 +97,6 @@ def _factor(lags: jax.Array, norms: jax.Array) -> jax.Array:
 
     x = centred(x)
     return jnp.exp(jnp.sum(x * centred(y), axis=0) / jnp.sum(x * x, axis=0))
-
-
-def _check_rows(batch: tuple[int, ...], state: Any) -> None:
-    for leaf in differentiable(state):
-        if leaf.shape[: len(batch)] != batch:
-            raise ValueError(
-                f"state holds {describe(leaf)}, without the batch axes {list(batch)}: its gradient is not one of a row; expected "
-                "xs of one row, [time, ...], or a state that each row has its own of"
-            )
 
 
 def jacobians(model: Any, params: Any, xs: Any, state: Any = None) -> jax.Array:

@@ -12,7 +12,7 @@ from jax import lax
 
 from ..arrays import differentiable, is_differentiable, select, vector, with_vector
 from ..cells.noise import keys_of_rows
-from ..checks import check_key, check_switches, describe
+from ..checks import check_key, check_rows, check_switches
 from ..layers import Dropout, Layer, Recurrent
 from ..layers.base import check_layer
 from .method import Method, Window, after
@@ -88,7 +88,7 @@ class Online(Layer):
             check_key(key)
             noise, draws = jax.random.fold_in(key, 0), keys_of_rows(jax.random.fold_in(key, 1), batch)
         state, fixed = self.layer.initial_state(params, batch, noise), lax.stop_gradient(params)
-        self._check_rows(state, batch)
+        check_rows(self.layer, state, batch, "a trace is kept for each row, which needs a state of its own")
 
         def init(state: Any, key: jax.Array | None) -> Any:
             return self.method.init(self.layer, fixed, state, key)
@@ -146,14 +146,6 @@ class Online(Layer):
         self._check_streams(params, state, window.xs)
         (state, trace), ys = lax.scan(one, (state, trace), window)
         return OnlineState(state, trace), ys
-
-    def _check_rows(self, state: Any, batch: tuple[int, ...]) -> None:
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-            if leaf.shape[: len(batch)] != batch:
-                raise ValueError(
-                    f"state{jax.tree_util.keystr(path)} of {self.layer} is {describe(leaf)}, without the batch axes {list(batch)}; "
-                    "a trace is kept for each row, which needs a state of its own"
-                )
 
     def _check_streams(self, params: Any, state: Any, xs: Any) -> None:
         def step(params: Any, state: Any, xs: Any) -> Any:
