@@ -1,5 +1,6 @@
 """Array helpers: broadcasting over leading axes, dtypes, the leaves of a tree that have a derivative, also as one vector."""
 
+import functools
 from typing import Any
 
 import jax
@@ -112,6 +113,32 @@ def with_vector(tree: Any, v: jax.Array) -> Any:
 
 def _real_parts(leaf: jax.Array) -> list[jax.Array]:
     return [leaf.real, leaf.imag] if jnp.iscomplexobj(leaf) else [leaf]
+
+
+def length_and_unit(values: list[jax.Array], axes: int) -> tuple[jax.Array, list[jax.Array]]:
+    """The length [*batch] of each row's values, and the values divided by it; zeros where it is 0.
+
+    Divided by the largest first: the square of 1e-23, to which a gradient soon falls, is 0 in float32.
+    """
+    wide = [a.astype(at_least_float32(a.dtype)) for a in values]
+    largest = functools.reduce(jnp.maximum, (jnp.abs(a).max(range(axes, a.ndim), initial=0) for a in wide))
+    scaled = [_divided(a, largest) for a in wide]
+    relative = length(scaled, axes)
+    return relative * largest, [_divided(a, relative).astype(b.dtype) for a, b in zip(scaled, values)]
+
+
+def length(values: list[jax.Array], axes: int) -> jax.Array:
+    """The length [*batch] of each row's values; the derivative is 0 where it is."""
+    wide = [a.astype(at_least_float32(a.dtype)) for a in values]
+    squares = sum(jnp.square(jnp.abs(a)).sum(range(axes, a.ndim)) for a in wide)
+    some = squares > 0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, squares, jnp.ones_like(squares))), jnp.zeros_like(squares))
+
+
+def _divided(a: jax.Array, by: jax.Array) -> jax.Array:
+    """a [*batch, ...] / by [*batch], 0 where that is 0."""
+    by = jnp.broadcast_to(by.reshape(*by.shape, *(1,) * (a.ndim - by.ndim)), a.shape)
+    return jnp.where(by > 0, a / jnp.where(by > 0, by, jnp.ones_like(by)), jnp.zeros_like(a))
 
 
 def match_varying_axes(*trees: Any) -> tuple[Any, ...]:

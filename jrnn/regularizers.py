@@ -1,6 +1,5 @@
 """Terms that are added to a loss: what keeps a gradient from vanishing on its way back through time."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .arrays import at_least_float32, differentiable, match_varying_axes, select_values, with_differentiable
+from .arrays import differentiable, length, length_and_unit, match_varying_axes, select_values, with_differentiable
 from .checks import describe
 from .losses import Mean
 
@@ -82,7 +81,7 @@ def gradient_norm(
 
     still = [jnp.zeros_like(jnp.broadcast_to(a, (len(xs), *a.shape))) for a in differentiable(state)]
     gradients, states = lax.stop_gradient(jax.grad(whole, has_aux=True)(still))
-    lengths, units = jax.vmap(lambda gradient: _length_and_unit(gradient, len(batch)))(gradients)
+    lengths, units = jax.vmap(lambda gradient: length_and_unit(gradient, len(batch)))(gradients)
 
     def passed_on(before: Any, x: jax.Array, real: jax.Array | None, unit: list[jax.Array]) -> jax.Array:
         """The length [*batch] of a gradient of length 1 on the other side of a step."""
@@ -90,35 +89,9 @@ def gradient_norm(
         def of(values: list[jax.Array]) -> list[jax.Array]:
             return differentiable(step(params, with_differentiable(before, values), x, real))
 
-        return _length(jax.vjp(of, differentiable(before))[1](unit)[0], len(batch))
+        return length(jax.vjp(of, differentiable(before))[1](unit)[0], len(batch))
 
     befores = jax.tree.map(lambda first, all_: jnp.concatenate([first[None], all_[:-1]]), state, states)
     ratios = jax.vmap(passed_on)(befores, xs, mask, units)
     terms = jnp.where(lengths > 0, jnp.square(ratios - 1), jnp.zeros_like(ratios))
     return Mean(total=terms.sum(), weight=jnp.asarray(math.prod(batch), terms.dtype))
-
-
-def _length_and_unit(values: list[jax.Array], axes: int) -> tuple[jax.Array, list[jax.Array]]:
-    """The length [*batch] of each row's values, and the values divided by it; zeros where it is 0.
-
-    Divided by the largest first: the square of 1e-23, to which a gradient soon falls, is 0 in float32.
-    """
-    wide = [a.astype(at_least_float32(a.dtype)) for a in values]
-    largest = functools.reduce(jnp.maximum, (jnp.abs(a).max(range(axes, a.ndim), initial=0) for a in wide))
-    scaled = [_divided(a, largest) for a in wide]
-    length = _length(scaled, axes)
-    return length * largest, [_divided(a, length).astype(b.dtype) for a, b in zip(scaled, values)]
-
-
-def _length(values: list[jax.Array], axes: int) -> jax.Array:
-    """The length [*batch] of each row's values; the derivative is 0 where it is."""
-    wide = [a.astype(at_least_float32(a.dtype)) for a in values]
-    squares = sum(jnp.square(jnp.abs(a)).sum(range(axes, a.ndim)) for a in wide)
-    some = squares > 0
-    return jnp.where(some, jnp.sqrt(jnp.where(some, squares, jnp.ones_like(squares))), jnp.zeros_like(squares))
-
-
-def _divided(a: jax.Array, by: jax.Array) -> jax.Array:
-    """a [*batch, ...] / by [*batch], 0 where that is 0."""
-    by = jnp.broadcast_to(by.reshape(*by.shape, *(1,) * (a.ndim - by.ndim)), a.shape)
-    return jnp.where(by > 0, a / jnp.where(by > 0, by, jnp.ones_like(by)), jnp.zeros_like(a))

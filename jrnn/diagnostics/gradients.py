@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..arrays import at_least_float32, differentiable, is_differentiable, with_differentiable
+from ..arrays import differentiable, is_differentiable, length_and_unit, with_differentiable
 from ..checks import check_rows, describe
 from .states import begin, jacobian, over_rows, run
 
@@ -70,18 +70,9 @@ def gradient_by_lag(
     check_rows(model, floats, batch, needs)
     gradients = state_gradients(loss, model, params, xs, state)
 
-    sizes = [jnp.abs(g).astype(at_least_float32(g.real.dtype)) for g in gradients]
-    sizes = [a.reshape(*a.shape[: 1 + len(batch)], -1).astype(jnp.result_type(*sizes)) for a in sizes]
-    norms = _norm(jnp.concatenate(sizes, -1))[::-1]
+    norms = length_and_unit(gradients, 1 + len(batch))[0][::-1]
     lags = jnp.arange(1, norms.shape[0] + 1)
     return GradientByLag(lags, norms, _factor(lags.astype(norms.dtype), norms))
-
-
-def _norm(a: jax.Array) -> jax.Array:
-    """Euclidean, over the last axis: squares of small numbers would be 0 long before the numbers are."""
-    scale = jnp.max(a, axis=-1, initial=0)
-    safe = jnp.where(scale > 0, scale, jnp.ones_like(scale))
-    return scale * jnp.linalg.norm(a / jnp.broadcast_to(safe[..., None], a.shape), axis=-1)
 
 
 def _factor(lags: jax.Array, norms: jax.Array) -> jax.Array:
