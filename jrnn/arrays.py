@@ -138,7 +138,7 @@ def length(values: list[jax.Array], axes: int) -> jax.Array:
 def _divided(a: jax.Array, by: jax.Array) -> jax.Array:
     """a [*batch, ...] / by [*batch], 0 where that is 0."""
     by = jnp.broadcast_to(by.reshape(*by.shape, *(1,) * (a.ndim - by.ndim)), a.shape)
-    return jnp.where(by > 0, a / jnp.where(by > 0, by, jnp.ones_like(by)), jnp.zeros_like(a))
+    return jnp.where(by > 0, a / jnp.where(by > 0, by, jnp.ones_like(by)).astype(a.dtype), jnp.zeros_like(a))
 
 
 def match_varying_axes(*trees: Any) -> tuple[Any, ...]:

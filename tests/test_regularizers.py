@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from cases import CELLS, LAYERS, cast, key, normal, random_inputs, random_params, random_state, same
+from own_cells import Turning
 
 import jrnn
 from jrnn.regularizers import gradient_norm
@@ -250,3 +251,13 @@ def test_mistakes(options, message):
     options = {"loss": lambda states: states.h[-1].sum()} | options
     with pytest.raises(ValueError, match=message):
         gradient_norm(cell, random_params(cell), random_inputs(cell, 4, 2), **options)
+
+
+def test_a_complex_state_counts_by_modulus():
+    """Of h_t = a h_{t-1} + ... the gradient of Re h_T with respect to h_{T-k} is as long as a to the power of k."""
+    cell = Turning()
+    params = random_params(cell)
+    found = gradient_norm(cell, params, normal(1, 5, 3), lambda states: states.h[-1].real.sum())
+    modulus = np.linalg.norm(np.asarray(params["a"]), axis=0)
+    lengths = np.linalg.norm(modulus ** np.arange(6)[:, None], axis=1)
+    np.testing.assert_allclose(found.total, np.sum((lengths[1:] / lengths[:-1] - 1) ** 2), rtol=1e-5)
