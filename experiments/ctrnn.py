@@ -16,7 +16,6 @@ training too. Either takes a minute and a half of one core.
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import grain
@@ -25,13 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import jrnn
-from experiments.common import pictures
 from experiments.common.command import command
 from experiments.common.options import Count, NotNegative, Share
 from experiments.common.run import Run, console
 from experiments.common.supervised import TrainingConfig, finish, mean_loss, train
 from experiments.data import trials
 from experiments.data.trials import Setting, Trials
+from experiments.neurons import pictures
+from experiments.neurons.pictures import Answered, Curve
 from jrnn import losses
 from jrnn.parametrizations import DalesLaw, Sparse
 
@@ -119,15 +119,6 @@ def shuffled(found: Trials, batch: int, seed: int) -> grain.MapDataset:
     return source.batch(size, drop_remainder=True, batch_fn=lambda places: take(found, np.asarray(places)))
 
 
-class Answered(NamedTuple):
-    """What a network did in trials."""
-
-    logits: np.ndarray  # float32 [count, time, actions]
-    choice: np.ndarray  # int [count]: the action at the last step, other than to fixate
-    right: np.ndarray  # bool [count]
-    fixated: np.ndarray  # float [count]: share of the steps before the choice at which it fixated
-
-
 def answer(model: jrnn.Layered, params: Any, found: Trials, seed: int) -> Answered:
     """With the noise of the units, as in training."""
 
@@ -179,14 +170,6 @@ def experiment(run: Run, config: Config) -> None:
     report(run, config, setting, fitted, model, params, parts["test"])
 
 
-class Curve(NamedTuple):
-    """How a network answers as one number of the trial changes."""
-
-    at: np.ndarray  # [points]
-    share: np.ndarray  # [points]: of answers
-    ideal: np.ndarray | None  # [points]: of those of an ideal observer
-
-
 def ideal(setting: Setting, found: Trials) -> np.ndarray:
     """The direction [count] that an observer chooses who knows the task and sums up all that is seen: none does better."""
     start, stop = trials.periods(setting)["stimulus"]
@@ -203,7 +186,8 @@ def by_strength(config: Config, setting: Setting, model: jrnn.Layered, params: A
         shares.append(
             [np.mean(c == 2) for c in (answer(model, params, found, config.seed).choice, ideal(setting, found))]
         )
-    return Curve(at, *np.array(shares).T)
+    share, best = np.array(shares).T
+    return Curve(at, share, config.each, best)
 
 
 def by_delay(config: Config, setting: Setting, model: jrnn.Layered, params: Any) -> Curve:
@@ -213,7 +197,7 @@ def by_delay(config: Config, setting: Setting, model: jrnn.Layered, params: Any)
     for delay in at.tolist():
         found = trials.draw(dataclasses.replace(setting, timing=(("delay", delay),)), config.each, 3)
         shares.append(answer(model, params, found, config.seed).right.mean())
-    return Curve(at, np.array(shares), None)
+    return Curve(at, np.array(shares), config.each, None)
 
 
 def report(
@@ -244,77 +228,10 @@ def report(
         each = zip(curve.at, curve.share, strict=True)
         said += "; after delays of " + ", ".join(f"{delay} ms {share:.1%}" for delay, share in each)
     metrics["curve"] = {"at": curve.at.tolist(), "share": curve.share.tolist()}
-    draw(run.directory / f"{config.task}.png", config, setting, test, answered, curve, w)
+    picture = run.directory / f"{config.task}.png"
+    pictures.draw(picture, setting, test, answered, curve, w, config.delays if config.task == "match" else ())
     said += f"; it fixated at {metrics['fixated']:.1%} of the steps before"
     finish(run, fitted, said, metrics=metrics, floors={"either choice": 0.5})
-
-
-def draw(
-    path: Path, config: Config, setting: Setting, test: Trials, answered: Answered, curve: Curve, w: np.ndarray
-) -> None:
-    """The answers, how they come about within a trial, and the weights behind them."""
-    from matplotlib.figure import Figure  # slow to import
-
-    figure = Figure(figsize=(15.5, 4.9), layout="constrained")
-    answers, course, matrix = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1, 1.15, 1]})
-    draw_answers(answers, config, curve)
-    draw_course(course, config, setting, test, answered)
-    largest = np.quantile(np.abs(w), 0.99)
-    image = matrix.imshow(w, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
-    figure.colorbar(image, ax=matrix, label="weight: red excites, blue inhibits", shrink=0.85)
-    kind = "any sign, any connection" if config.free else "one sign in each row, most are 0"
-    matrix.set(xlabel="to unit", ylabel="from unit")
-    matrix.set_title(f"Recurrent weights: {kind}", fontsize=11)
-    pictures.save(figure, path)
-
-
-def draw_answers(axes: Any, config: Config, curve: Curve) -> None:
-    error = np.sqrt(np.maximum(curve.share * (1 - curve.share), 0.25 / config.each) / config.each)
-    if curve.ideal is not None:
-        axes.plot(
-            curve.at, curve.ideal, "s--", color="#8c8c8c", markersize=4, label="an ideal observer, who adds up all"
-        )
-    axes.errorbar(curve.at, curve.share, error, fmt="o-", color="#1f77b4", label="the network")
-    axes.axhline(0.5, color="#bdbdbd", linewidth=0.8)
-    if config.task == "perceptual":
-        axes.set(xlabel="dots that move together, percent (below 0: to the left)", ylabel="share of answers “right”")
-        axes.set_title("The more dots move together, the surer the answer", fontsize=11)
-    else:
-        for delay in config.delays:
-            axes.axvline(
-                delay, color="#d62728", linestyle=":", label="delays in training" if delay == config.delays[0] else None
-            )
-        axes.set(xlabel="delay between the two stimuli, ms", ylabel="share of answers that are right", ylim=(0.4, 1.03))
-        axes.set_title("How long a stimulus is kept in mind", fontsize=11)
-    axes.legend(frameon=False, loc="upper left" if config.task == "perceptual" else "lower left", fontsize=9)
-    axes.grid(alpha=0.3)
-
-
-def draw_course(axes: Any, config: Config, setting: Setting, test: Trials, answered: Answered) -> None:
-    """Means over trials of a kind of the log odds between the two choices."""
-    from matplotlib import colormaps
-
-    told = answered.logits[:, :, 2] - answered.logits[:, :, 1]
-    kinds = test.action[:, -1] * 2 - 3.0  # -1 and 1
-    if config.task == "perceptual":
-        kinds = kinds * test.conditions["coh"]
-        said, title = "“right” over “left”", "What it holds true as the dots go on"
-    else:
-        said, title = "“another” over “the same”", "What it holds true as the trial goes on"
-    milliseconds, shown = np.arange(told.shape[1]) * config.dt, np.unique(kinds)
-    for number, kind in enumerate(shown):
-        label = f"{kind:+g} %" if config.task == "perceptual" else ("another" if kind > 0 else "the same")
-        colour = colormaps["coolwarm"](number / max(len(shown) - 1, 1))
-        axes.plot(milliseconds, told[kinds == kind].mean(0), color=colour, label=label)
-    for name, (start, stop) in trials.periods(setting).items():
-        if stop > start:
-            axes.axvline(start * config.dt, color="#bdbdbd", linewidth=0.8)
-            axes.text(
-                start * config.dt, 1.0, f" {name}", transform=axes.get_xaxis_transform(), fontsize=8, va="top", rotation=90
-            )  # fmt: skip
-    axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=2)
-    axes.set(xlabel="time in a trial, ms", ylabel=f"{said}, log odds")
-    axes.set_title(title, fontsize=11)
 
 
 main = command(NAME, Config, experiment)

@@ -10,6 +10,7 @@ pytest.importorskip("tyro", reason="the experiments extra is not installed")
 
 from experiments import cliff
 from experiments.cliff import Config
+from experiments.descents import unit
 
 pytestmark = pytest.mark.usefixtures("as_a_user")
 
@@ -29,12 +30,12 @@ def ends(w, b, steps):
 @pytest.mark.parametrize(("w", "b"), [(5.0, -1.5), (4.5, -2.5), (0.0, 1.0)])
 def test_the_loss_is_that_of_the_unit(w, b):
     for steps in (1, 50):
-        assert float(cliff.loss(jnp.array([w, b]), steps)) == pytest.approx((ends(w, b, steps) - 0.7) ** 2, abs=1e-5)
+        assert float(unit.loss(jnp.array([w, b]), steps)) == pytest.approx((ends(w, b, steps) - 0.7) ** 2, abs=1e-5)
 
 
 def test_the_edge_is_where_the_unit_falls():
     w = np.array([5.0, 5.5, 6.0])
-    b = np.asarray(cliff.edge(jnp.asarray(w, jnp.float32), 50), np.float64)
+    b = np.asarray(unit.edge(jnp.asarray(w, jnp.float32), 50), np.float64)
     for one, at in zip(w, b, strict=True):
         assert ends(one, at - 0.01, 50) < 0.35
         assert ends(one, at + 0.01, 50) > 0.65

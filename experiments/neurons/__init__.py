@@ -1,0 +1,1 @@
+"""What `experiments.ctrnn` alone needs: pictures of what its network answers and how."""
