@@ -7,8 +7,7 @@ every step, inside words too; back-propagation through time waits for the end of
     python -m experiments.copy_online
 
 trains a GRU of 32 units by six learners on 640,000 tokens each, in a minute and a quarter of one core. Words of 12 bits by BPTT;
-9 by SnAp-1, e-prop and truncation that looks 8 steps back; 5 by UORO and without a trace. That an online learner beats BPTT here,
-as Menick et al. report at a larger size, was not found.
+9 by SnAp-1, e-prop and truncation that looks 8 steps back; 5 by UORO and without a trace. None beats BPTT here.
 """
 
 import dataclasses
