@@ -14,6 +14,7 @@ import jrnn
 
 from .docstrings import markdown
 from .names import LIBRARIES, TOP, contents, said_of
+from .written import write_changed
 
 TITLES = {
     "unroll": "Unroll and cell", "cells": "Cells", "layers": "Layers", "engines": "Engines", "activations": "Activations",
@@ -35,11 +36,11 @@ def write(folder: Path) -> None:
     )
     links = _links(pages)
     for page, names in pages.items():
-        _write(folder / f"{page}.md", _page(page, names, links))
+        write_changed(folder / f"{page}.md", _page(page, names, links))
     for path in folder.glob("*.md"):
         if path.stem not in pages and path.name != "index.md":
             path.unlink()
-    _write(folder / "index.md", _index(pages))
+    write_changed(folder / "index.md", _index(pages))
 
 
 def _links(pages: dict[str, dict[str, Any]]) -> dict[str, str]:
@@ -253,12 +254,6 @@ def _shorten(text: str) -> str:
     text = re.sub(r"(?:\w+\.)+(\w+)", name, text)
     text = re.sub(r"str \| Callable\[\[(?:Array|Any|\.\.\.)\], (?:Array|Any)\]", "Activation", text)
     return text.replace("NoneType", "None").replace("~", "")
-
-
-def _write(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
 
 
 def setup(app):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import recorded
 from .docstrings import markdown
+from .written import write_changed
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "experiments"
@@ -119,9 +120,9 @@ def _recorded(name: str) -> str:
 def write(folder: Path) -> None:
     found, tables = scripts(), results()
     for name, tree in found.items():
-        _write(folder / f"{name}.md", page(name, tree, tables.get(name, [])))
+        write_changed(folder / f"{name}.md", page(name, tree, tables.get(name, [])))
     rows = [f"| [{title(tree)}]({name}.md) | `{name}` | {_headline(tree)} |" for name, tree in found.items()]
-    _write(
+    write_changed(
         folder / "index.md",
         "# Experiments\n\nEach is one script: a command, a result, what it is compared with. From the root of a checkout:\n\n"
         "```sh\npip install -e '.[experiments]' && python -m experiments  # lists them\n```\n\n"
@@ -136,12 +137,6 @@ def write(folder: Path) -> None:
 
 def _headline(tree: ast.Module) -> str:
     return _cell((ast.get_docstring(tree) or "").partition("\n")[0])
-
-
-def _write(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
 
 
 def setup(app):
