@@ -53,6 +53,17 @@ def test_local_rules_are_bptt_of_a_cell_whose_connections_are_cut(cell, method):
             assert distance(got, want) <= EXACT
 
 
+@pytest.mark.parametrize("method", [SnAp(), EProp()], ids=str)
+@pytest.mark.parametrize("name", ["lstm-peephole", "gru-after", "learned-state"])
+def test_the_trace_of_a_window_is_that_of_its_steps(name, method):
+    """One pass over the trace for all of a window's steps; with resets and padding within it."""
+    with jax.enable_x64(True):
+        layer, data = online(CELLS[name], method), example(CELLS[name])
+        run = jax.jit(in_windows, static_argnums=(0, 1))
+        one, several = (run(layer, steps, *data)[1].trace for steps in (1, TIME // 2))
+        assert distance(several, one) <= EXACT
+
+
 @pytest.mark.parametrize("name", ["lstm", "gru-after", "ctrnn", "elman-tanh"])
 def test_a_trace_comes_closer_to_the_gradient_than_none(name):
     """One exact step and a trace: SnAp-1 nearer than e-prop or about, both nearer than truncation."""

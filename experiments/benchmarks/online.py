@@ -3,8 +3,8 @@
     python -m experiments.benchmarks.online
 
 Prints, for each cell and learner, the processor time of one step (forward, gradient, trace) over that of the same step without a
-trace, truncated back-propagation, and the floats of the trace. All are compiled as a loop over 20 steps and run in turn. Writes
-result.json.
+trace, truncated back-propagation, and the floats of the trace; for windows of one step and, of an LSTM, of several. All are
+compiled as a loop over 20 windows and run in turn. Writes result.json.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from experiments.common.run import RunConfig, console, write_json
 from jrnn.online import RTRL, UORO, EProp, Method, Online, SnAp, Truncated
 
 NAME = "benchmarks.online"
-STEPS = 20
+WINDOWS = 20
 METHODS: dict[str, Method | None] = {
     "none": None,
     "UORO": UORO(),
@@ -33,10 +33,12 @@ METHODS: dict[str, Method | None] = {
     "Truncated(16)": Truncated(16),
     "RTRL": RTRL(),
 }
-POINTS = {
-    "Elman 32, 1 row": (jrnn.Elman(32, 32), 1),
-    "GRU 128, 16 rows": (jrnn.GRU(32, 128), 16),
-    "LSTM 128, 16 rows": (jrnn.LSTM(32, 128), 16),
+POINTS = {  # cell, rows, steps of a window
+    "Elman 32, 1 row": (jrnn.Elman(32, 32), 1, 1),
+    "GRU 128, 16 rows": (jrnn.GRU(32, 128), 16, 1),
+    "LSTM 128, 16 rows": (jrnn.LSTM(32, 128), 16, 1),
+    "the same, windows of 4": (jrnn.LSTM(32, 128), 16, 4),
+    "the same, windows of 16": (jrnn.LSTM(32, 128), 16, 16),
 }
 LARGEST = 2**27
 """Floats of a trace, above which a learner is left out."""
@@ -56,8 +58,8 @@ class Config(RunConfig):
             raise ValueError(f"--rounds is {self.rounds}; expected at least 1")
 
 
-def learner(cell: jrnn.Cell, rows: int, method: Method | None) -> tuple[Any, int]:
-    """A compiled run of `STEPS` steps of learning, and the floats of its trace."""
+def learner(cell: jrnn.Cell, rows: int, window: int, method: Method | None) -> tuple[Any, int]:
+    """A compiled run of `WINDOWS` windows of learning, and the floats of its trace."""
     layer = jrnn.Recurrent(cell) if method is None else Online(jrnn.Recurrent(cell), method)
     params = layer.init(jax.random.key(0))
     shapes = jax.eval_shape(lambda: layer.initial_state(params, (rows,), jax.random.key(1)))
@@ -65,23 +67,23 @@ def learner(cell: jrnn.Cell, rows: int, method: Method | None) -> tuple[Any, int
     if floats > LARGEST:
         return None, floats
     state = layer.initial_state(params, (rows,), jax.random.key(1))
-    xs = jnp.asarray(np.random.default_rng(0).standard_normal((STEPS, rows, cell.input_size)), jnp.float32)
+    xs = jnp.asarray(np.random.default_rng(0).standard_normal((WINDOWS, window, rows, cell.input_size)), jnp.float32)
 
-    def step(state: Any, x: jax.Array) -> tuple[Any, Any]:
+    def learn(state: Any, xs: jax.Array) -> tuple[Any, Any]:
         def loss(params: Any) -> tuple[jax.Array, Any]:
-            new, y = layer.step(params, state, x)
-            return jnp.sum(jnp.square(y)), new
+            new, ys = layer.apply(params, xs, state)
+            return jnp.sum(jnp.square(ys)), new
 
         gradient, new = jax.grad(loss, has_aux=True)(params)
         return new, jax.tree.map(jnp.sum, gradient)
 
-    run = jax.jit(lambda state, xs: jax.lax.scan(step, state, xs)).lower(state, xs).compile()
+    run = jax.jit(lambda state, xs: jax.lax.scan(learn, state, xs)).lower(state, xs).compile()
     return (lambda: jax.block_until_ready(run(state, xs))), floats
 
 
-def measured(cell: jrnn.Cell, rows: int, rounds: int) -> dict[str, dict[str, float]]:
+def measured(cell: jrnn.Cell, rows: int, window: int, rounds: int) -> dict[str, dict[str, float]]:
     """Processor time of a step in milliseconds and floats of the trace, by learner."""
-    made = {name: learner(cell, rows, method) for name, method in METHODS.items()}
+    made = {name: learner(cell, rows, window, method) for name, method in METHODS.items()}
     runs = {name: run for name, (run, _) in made.items() if run is not None}
     best = dict.fromkeys(runs, np.inf)
     for _ in range(rounds + 1):  # the first warms up
@@ -89,7 +91,7 @@ def measured(cell: jrnn.Cell, rows: int, rounds: int) -> dict[str, dict[str, flo
             before = time.process_time()
             run()
             best[name] = min(best[name], time.process_time() - before)
-    return {name: {"milliseconds": 1e3 * best[name] / STEPS, "floats": made[name][1]} for name in runs}
+    return {name: {"milliseconds": 1e3 * best[name] / WINDOWS / window, "floats": made[name][1]} for name in runs}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -98,8 +100,8 @@ def main(arguments: list[str] | None = None) -> None:
         run.start()
         result = {}
         console.print(f"| cell | {' | '.join(METHODS)} |\n|---|{'---|' * len(METHODS)}", markup=False)
-        for name, (cell, rows) in POINTS.items():
-            found = result[name] = measured(cell, rows, config.rounds)
+        for name, point in POINTS.items():
+            found = result[name] = measured(*point, config.rounds)
             plain = found["none"]["milliseconds"]
             cells = [f"{plain:.3f} ms"]
             for method in list(METHODS)[1:]:

@@ -1,5 +1,6 @@
 """Which parameters and states of a cell belong to one unit."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,10 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from .. import initializers
 from ..arrays import at_least_float32, differentiable, halves_to_float32, match_varying_axes, with_differentiable
 from ..cell import Cell, fit_state
+from ..cells.wrapper import Wrapper
 
 
 class Structure(NamedTuple):
@@ -21,45 +24,64 @@ class Structure(NamedTuple):
     recurrent: bool  # a unit's way to itself through `recur` is the diagonal of its recurrent weights
 
 
-def immediate(found: Structure, f: Callable[[list[jax.Array]], list[jax.Array]], params: Any) -> list[list[jax.Array]]:
-    """How parameters move the units directly, where `f` makes the floats of a state of them."""
-    made, back = jax.vjp(f, differentiable(params))
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Apart(Wrapper):
+    """`cell`, in whose derivative units are apart: through `recur` the state of one reaches its own next one alone, or none."""
 
-    def along(leaf: int, v: jax.Array) -> list[jax.Array]:
-        return [d.astype(at_least_float32(d.dtype)) for d in back(_at(made, leaf, v))[0]]
+    cell: Cell
+    itself: bool  # whether a unit reaches itself by its own recurrent weights
 
-    def one(leaf: int) -> list[jax.Array]:
-        at_once = along(leaf, jnp.ones(found.units))
-        each = at_once if all(found.own) else jax.vmap(functools.partial(along, leaf))(jnp.eye(found.units))
-        return [in_blocks(a, found.units) if own else b for own, a, b in zip(found.own, at_once, each, strict=True)]
+    inner_params = None
+
+    def init(self, key: jax.Array) -> Any:
+        return self.cell.init(key)
+
+    def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> Any:
+        return self.cell.initial_state(params, batch, key)
+
+    def project(self, params: Any, x: jax.Array) -> Any:
+        return self.cell.project(params, x)
+
+    def prepare(self, params: Any) -> Any:
+        return params  # `recur` asks for the diagonal of what it is given
+
+    def recur(self, params: Any, state: Any) -> Any:
+        r = self.cell.recur(params, lax.stop_gradient(state))
+        if not self.itself:
+            return r
+        own = initializers.diagonal(self.cell, params) if self.cell.recurrent else params
+        to_itself = self.cell.recur(lax.stop_gradient(own), state)
+        return jax.tree.map(lambda r, a: r + (a - lax.stop_gradient(a)), r, to_itself)
+
+    def update(self, params: Any, state: Any, z: Any, r: Any) -> Any:
+        return self.cell.update(params, state, z, r)
+
+    def readout(self, params: Any, state: Any, x: jax.Array) -> Any:
+        return self.cell.readout(params, state, x)
+
+
+def along_leaves(
+    found: Structure, made: list[jax.Array], back: Callable[[list[jax.Array]], Any]
+) -> list[tuple[Any, Any]]:
+    """What parameters, and what each leaf of a state before, did to each leaf `made` of the state after, unit by unit.
+
+    `back` is the transposed derivative: cotangents of `made` -> those of the parameters and of the leaves before. As each entry
+    moves one unit, one pass back for all units tells each one's.
+    """
+
+    def along(leaf: int, v: jax.Array) -> tuple[list[jax.Array], Any]:
+        return jax.tree.map(lambda d: d.astype(at_least_float32(d.dtype)), back(_at(made, leaf, v)))
+
+    def one(leaf: int) -> tuple[list[jax.Array], Any]:
+        at_once, factors = along(leaf, jnp.ones(found.units))
+        each = at_once if all(found.own) else jax.vmap(lambda v: along(leaf, v)[0])(jnp.eye(found.units))
+        of_params = [
+            in_blocks(a, found.units) if own else b for own, a, b in zip(found.own, at_once, each, strict=True)
+        ]
+        return of_params, factors
 
     return [one(leaf) for leaf in range(len(made))]
-
-
-def to_itself(cell: Cell, params: Any) -> Any:
-    """The parameters, of whose recurrent weights those of each unit to itself are left; of a cell without any, all."""
-    return initializers.diagonal(cell, params) if cell.recurrent else params
-
-
-def own_factors(cell: Cell, params: Any, alone: Any, state: Any, x: jax.Array) -> list[list[jax.Array]]:
-    """`factors[source][to]` [n]: how the leaf `source` of a unit moves the leaf `to` of the same unit in one step.
-
-    `alone`: `to_itself` of the parameters; None: nothing goes through `recur`.
-    """
-    floats, z, r = differentiable(state), cell.project(params, x), cell.recur(params, state)
-
-    def recur(v: list[jax.Array]) -> Any:
-        return cell.recur(alone, with_differentiable(state, v))
-
-    def update(v: list[jax.Array], r: Any) -> list[jax.Array]:
-        return _updated(cell, params, with_differentiable(state, v), z, r)
-
-    factors = []
-    for source, a in enumerate(floats):
-        ones = _at(floats, source, jnp.ones_like(a))
-        dr = jax.tree.map(jnp.zeros_like, r) if alone is None else jax.jvp(recur, (floats,), (ones,))[1]
-        factors.append([a.astype(at_least_float32(a.dtype)) for a in jax.jvp(update, (floats, r), (ones, dr))[1]])
-    return factors
 
 
 def in_blocks(a: jax.Array, units: int) -> jax.Array:
@@ -147,12 +169,17 @@ def _try_diagonal(cell: Cell, params: Any, state: Any, x: jax.Array) -> jax.Arra
     def step(v: list[jax.Array]) -> list[jax.Array]:
         return differentiable(cell.step(params, with_differentiable(state, v), x)[0])
 
-    def full(source: int) -> list[jax.Array]:
-        return jax.vmap(lambda e: jax.jvp(step, (floats,), (_at(floats, source, e),))[1])(basis)
+    def factors(step: Any, v: jax.Array, source: int) -> list[jax.Array]:
+        return jax.jvp(step, (floats,), (_at(floats, source, v),))[1]
+
+    def apart(v: list[jax.Array]) -> list[jax.Array]:
+        return differentiable(Apart(cell, True).step(params, with_differentiable(state, v), x)[0])
 
     found = []
-    for source, of_source in enumerate(own_factors(cell, params, to_itself(cell, params), state, x)):
-        for a, rows in zip(of_source, full(source), strict=True):
+    for source, like in enumerate(floats):
+        of_units = factors(apart, jnp.ones_like(like), source)
+        full = jax.vmap(lambda v, source=source: factors(step, v, source))(basis)
+        for a, rows in zip(of_units, full, strict=True):
             found.append(_alike(a[sampled], jnp.take_along_axis(rows, sampled[:, None], 1)[:, 0]))
     return jnp.stack(found).all()
 

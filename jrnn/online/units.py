@@ -5,14 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from ..arrays import differentiable, select, vector, with_differentiable
-from ..cell import Cell
-from ..engines.system import Steps, System
+from ..arrays import differentiable, vector, with_differentiable
 from ..layers import Recurrent
-from .method import Method, Window, contract
-from .structure import Structure, immediate, in_blocks, own_factors, per_unit, structure, to_itself
+from .method import Method, Window, after, contract
+from .structure import Apart, Structure, along_leaves, in_blocks, per_unit, structure
 
 Trace = list[list[jax.Array]]
 """For each leaf of the state and each leaf of the parameters [..., blocks, n], an entry's unit last; [n, *param] where an entry
@@ -22,7 +19,8 @@ moves several of the n units."""
 class Units(Method[Trace]):
     """The influence of each parameter on the unit that it moves first, for one cell. Abstract.
 
-    Of d s_t / d s_{t-1} what leads from a unit to itself is kept, for each two leaves of the state.
+    Of d s_t / d s_{t-1} what leads from a unit to itself is kept, for each two leaves of the state. A window costs a backward pass
+    for each leaf and one pass over the trace, which is what takes time: a window of k steps nearly a k-th a step.
     """
 
     through_recur: bool
@@ -30,12 +28,12 @@ class Units(Method[Trace]):
 
     def init(self, layer: Any, params: Any, state: Any, key: Any) -> Any:
         found = self._structure(layer)
-        cell = layer.cell
 
         def start(p: list[jax.Array]) -> list[jax.Array]:
-            return differentiable(cell.initial_state(with_differentiable(params, p)))
+            return differentiable(layer.initial_state(with_differentiable(params, p)))
 
-        return immediate(found, start, params)
+        made, back = jax.vjp(start, differentiable(params))
+        return [of_params for of_params, _ in along_leaves(found, made, lambda v: (back(v)[0], ()))]
 
     def push(self, layer: Any, params: Any, state: Any, trace: Any, dparams: list[jax.Array]) -> jax.Array:
         found, pushed = self._structure(layer), []
@@ -49,23 +47,20 @@ class Units(Method[Trace]):
 
     def advance(self, layer: Any, params: Any, state: Any, trace: Any, window: Window) -> Any:
         found = self._structure(layer)
-        cell = layer.cell
-        initial = cell.initial_state(params)
-        system = System(cell, params, state, initial, window.xs, window.mask, window.reset, False, 0)
-        fresh = None if window.reset is None else self.init(layer, params, initial, None)
-        alone = to_itself(cell, params) if self.through_recur else None
+        apart = Recurrent(Apart(layer.cell, self.through_recur))
 
-        def one(carry: tuple[Any, Trace], at: tuple[Any, Steps]) -> tuple[tuple[Any, Trace], None]:
-            (state, trace), (x, now) = carry, at
-            before = system.before(state, now)
-            kept = trace if now.restart is None else select(now.restart, fresh, trace)
-            new = cell.step(params, before, x)[0], _advanced(cell, found, params, alone, before, x, kept)
-            return (new if now.mask is None else select(now.mask, new, (before, kept))), None
+        def run(p: list[jax.Array], floats: list[jax.Array]) -> list[jax.Array]:
+            return differentiable(
+                after(apart, with_differentiable(params, p), with_differentiable(state, floats), window)
+            )
 
-        steps = window.xs, Steps(None, window.mask, window.reset)
-        if window.xs.shape[0] == 1:  # a loop would copy the trace
-            return one((state, trace), jax.tree.map(lambda a: a[0], steps))[0][1]
-        return lax.scan(one, (state, trace), steps)[0][1]
+        made, back = jax.vjp(run, differentiable(params), differentiable(state))
+        new = along_leaves(found, made, back)
+        for of_params, factors in new:
+            for factor, kept in zip(factors, trace, strict=True):
+                parts = zip(of_params, kept, found.own, strict=True)
+                of_params[:] = [i + per_unit(factor, e, own) for i, e, own in parts]
+        return [of_params for of_params, _ in new]
 
     def _structure(self, layer: Any) -> Structure:
         if not isinstance(layer, Recurrent):
@@ -82,20 +77,6 @@ class Units(Method[Trace]):
                 "its units otherwise; expected a cell that names its recurrent weights, or EProp(), RTRL() or UORO()"
             )
         return found
-
-
-def _advanced(cell: Cell, found: Structure, params: Any, alone: Any, state: Any, x: jax.Array, trace: Trace) -> Trace:
-    """The trace after a step from `state`."""
-
-    def step(p: list[jax.Array]) -> list[jax.Array]:
-        return differentiable(cell.step(with_differentiable(params, p), state, x)[0])
-
-    factors, made = own_factors(cell, params, alone, state, x), immediate(found, step, params)
-    for to, of_leaf in enumerate(made):
-        for of_source, kept in zip(factors, trace, strict=True):
-            parts = zip(of_leaf, kept, found.own, strict=True)
-            of_leaf[:] = [i + per_unit(of_source[to], e, own) for i, e, own in parts]
-    return made
 
 
 @jax.tree_util.register_static
