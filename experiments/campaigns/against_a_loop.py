@@ -8,9 +8,10 @@ Nearly all of the time is compiling: each of two thousand combinations takes a s
 against_a_loop.json.
 """
 
-import collections
+import concurrent.futures
 import dataclasses
 import functools
+import multiprocessing
 import sys
 from pathlib import Path
 from time import perf_counter as clock
@@ -22,7 +23,7 @@ import numpy as np
 
 import jrnn
 from experiments.benchmarks import measure
-from experiments.common.command import explained, parse
+from experiments.common.command import cores, explained, parse
 from experiments.common.extras import need
 from experiments.common.options import Count
 from experiments.common.run import console, write_json
@@ -54,7 +55,7 @@ class Config:
     """Compare with a loop."""
 
     examples: Count = 100_000
-    """How many."""
+    """How many, as many of each model."""
     seed: int = 0
     """Of the draws."""
     out: Path = Path("against_a_loop.json")
@@ -150,20 +151,16 @@ def compare(
             assert a.shape == b.shape and far <= DTYPES[dtype], f"{what}: {far:.2g} apart"  # noqa: PT018
 
 
-def campaign(config: Config) -> None:
-    if config.out.exists():
-        raise ValueError(f"--out {config.out} exists, and nothing is overwritten: choose another")
+def differs(name: str, examples: int, seed: int) -> str | None:
+    """Where a model and the loop differ, by the smallest example that hypothesis found; None: nowhere."""
     hypothesis = need("hypothesis", "test")
     draw = need("hypothesis.strategies", "test")
-    tried: collections.Counter[str] = collections.Counter()
-    started = clock()
 
     @hypothesis.settings(
-        max_examples=config.examples, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+        max_examples=examples, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
     )
-    @hypothesis.seed(config.seed)
+    @hypothesis.seed(seed)
     @hypothesis.given(
-        name=draw.sampled_from(sorted(MODELS)),
         dtype=draw.sampled_from(sorted(DTYPES)),
         time=draw.sampled_from(TIMES),
         batch=draw.sampled_from(BATCHES),
@@ -172,22 +169,35 @@ def campaign(config: Config) -> None:
         seed=draw.integers(0, 2**32 - 1),
     )
     def run(**example: Any) -> None:
-        tried[example["name"]] += 1
-        tried["examples"] += 1
-        if tried["examples"] % 1000 == 0:
-            console.print(f"{tried['examples']:,} examples, {(clock() - started) / 60:.1f} minutes")
-        compare(**example)
+        compare(name, **example)
 
-    error = None
     try:
         run()
     except AssertionError as failure:
-        error = str(failure)
-    minutes = (clock() - started) / 60
-    result = {"machine": measure.machine(), "examples": dict(tried), "minutes": round(minutes, 1), "differs": error}
+        return str(failure)
+    return None
+
+
+def campaign(config: Config) -> None:
+    """Each model in a process of its own: the programs of all of them are more than one process may map into its memory."""
+    if config.out.exists():
+        raise ValueError(f"--out {config.out} exists, and nothing is overwritten: choose another")
+    need("hypothesis", "test")  # or this is said once
+    each, started = -(-config.examples // len(MODELS)), clock()
+    found: dict[str, str | None] = {}
+    spawned = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(cores(), spawned, max_tasks_per_child=1) as pool:
+        waiting = {pool.submit(differs, name, each, config.seed): name for name in MODELS}
+        for future in concurrent.futures.as_completed(waiting):
+            name = waiting[future]
+            found[name] = future.result()
+            minutes = (clock() - started) / 60
+            console.print(f"{name}: {each:,} examples, {found[name] or 'all equal'}; {minutes:.1f} minutes")
+            sys.stdout.flush()
+    result = {"machine": measure.machine(), "examples_each": each, "minutes": round(minutes, 1), "differs": found}
     write_json(config.out, result)
-    console.print(f"{tried['examples']:,} examples in {minutes:.1f} minutes: {error or 'all equal'}; {config.out}")
-    if error:
+    console.print(f"{each * len(MODELS):,} examples in {minutes:.1f} minutes; {config.out}")
+    if any(found.values()):
         raise SystemExit(1)
 
 
