@@ -60,7 +60,7 @@ def test_examples_against_a_loop(tmp_path, monkeypatch):
     out = tmp_path / "loop.json"
     against_a_loop.main(["--examples", "6", "--out", str(out)])
     found = json.loads(out.read_text())
-    assert (found["examples"]["examples"], found["differs"]) == (6, None)
+    assert (found["examples_each"], found["differs"]) == (6, {"GRU": None})
     wrong = against_a_loop.whole
 
     def padded_counts(name, params, xs, state, weights, marks):
