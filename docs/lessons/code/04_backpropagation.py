@@ -33,9 +33,7 @@ dw, parts = 0.0, []
 for t in (3, 2, 1):
     da = dh * (1 - h[t] ** 2)  # through tanh
     parts.append(da * h[t - 1])  # this step's share in the gradient of w
-    print(
-        f"t={t}  dh = {dh:.4f}  da = {da:.4f}  da h_{t - 1} = {parts[-1]:.4f}"
-    )
+    print(f"t={t}  dh = {dh:.4f}  da = {da:.4f}  da h_{t - 1} = {parts[-1]:.4f}")
     dw += parts[-1]
     dh = w * da  # through w, to the state before
 print("gradient of w:", round(dw, 4))
