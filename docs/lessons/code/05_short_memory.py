@@ -40,15 +40,12 @@ radius_now = np.abs(np.linalg.eigvals(np.asarray(w_h))).max()
 
 def network(radius, strength=0.02):
     """W_h with this spectral radius, and W_x times a strength."""
-    return jrnn.ElmanParams(
-        w_x * strength, w_h * (radius / radius_now), jnp.zeros(units)
-    )
+    scale = radius / radius_now
+    return jrnn.ElmanParams(w_x * strength, w_h * scale, b=jnp.zeros(units))
 
 
 r = jax.random.normal(jax.random.key(3), (units,))
-r = r / jnp.linalg.norm(
-    r
-)  # the loss is h_T · r; its gradient at h_T is r, of length 1
+r = r / jnp.linalg.norm(r)
 
 # %% by-hand
 params = network(radius=0.5)
