@@ -131,9 +131,7 @@ print(
 )
 
 # %% reshape
-small = np.array(
-    [["a1", "b1", "c1"], ["a2", "b2", "c2"]]
-)  # 2 steps of rows a, b, c
+small = np.array([["a1", "b1", "c1"], ["a2", "b2", "c2"]])  # steps 1, 2 of a, b, c
 print("swapaxes\n", small.swapaxes(0, 1))
 print("reshape\n", small.reshape(3, 2))
 
