@@ -42,9 +42,8 @@ for t, x in enumerate(table, start=1):
     from_input, from_past = x @ w_x, h @ w_h
     h = np.tanh(from_input + from_past + b)
     y = h @ w_y
-    print(
-        f"t={t}  x W_x = {from_input}  h W_h = {from_past.round(4)}  h_{t} = {h.round(4)}  y_{t} = {y.round(4)}"
-    )
+    print(f"t={t}  x W_x = {from_input}  h W_h = {from_past.round(4)}")
+    print(f"     h_{t} = {h.round(4)}  y_{t} = {y.round(4)}")
 
 # %% library
 cell = jrnn.Elman(input_size=3, hidden_size=2)

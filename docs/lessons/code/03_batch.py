@@ -1,9 +1,10 @@
 # %% imports
+import re
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from jax.extend.core import jaxprs_in_params
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 import jrnn
@@ -13,7 +14,7 @@ import pictures
 say = pictures.words(
     {
         "time": "时间",
-        "row": "行（样本）",
+        "row": "样本",
         "feature": "特征",
         "time first: xs[t]\nis one slab": "时间在前：xs[t]\n是一整片",
         "batch first: xs[:, t]\nis the same slab": "批在前：xs[:, t]\n是同一片",
@@ -23,50 +24,37 @@ say = pictures.words(
 # %% shapes
 network = jrnn.Layered((jrnn.Recurrent(jrnn.Elman(5, 10)), jrnn.Dense(10, 2)))
 params = network.init(jax.random.key(0))
-xs = jax.random.normal(
-    jax.random.key(1), (6, 3, 5)
-)  # 6 steps of 3 rows of 5 features
+xs = jax.random.normal(jax.random.key(1), (6, 3, 5))  # 6 steps, 3 rows, 5 features
 state, ys = network.apply(params, xs)
 print("outputs", ys.shape, " state of the recurrent layer", state[0].h.shape)
 
 # %% loop
 cell, cell_params = jrnn.Elman(5, 10), params[0]
-turns, h = 0, cell.initial_state(cell_params, batch=(3,))
-outputs = []
+turns, outputs = 0, []
+now = cell.initial_state(cell_params, batch=(3,))
 for x in xs:  # x is [3, 5]: step t of all rows
-    h, y = cell.step(cell_params, h, x)
+    now, y = cell.step(cell_params, now, x)
     outputs.append(y)
     turns += 1
-print("turns of the loop:", turns, " outputs", np.stack(outputs).shape)
-assert np.allclose(
-    np.stack(outputs), jrnn.unroll(cell, cell_params, xs)[1], atol=1e-6
-)
+outputs = np.stack(outputs)
+print("turns of the loop:", turns, " outputs", outputs.shape)
+assert np.allclose(outputs, jrnn.unroll(cell, cell_params, xs)[1], atol=1e-6)
 
 
 # %% compiled
-def loops(f, *arguments):
-    """How often each loop of a compiled function turns."""
-    found = []
+def loops(f, x):
+    """How often each loop in JAX's program of f turns."""
+    program = str(jax.make_jaxpr(f)(x))
+    return [int(turns) for turns in re.findall(r"\blength=(\d+)", program)]
 
-    def look(program):
-        for equation in program.eqns:
-            if equation.primitive.name == "scan":
-                found.append(equation.params["length"])
-            for inner in jaxprs_in_params(equation.params):
-                look(inner)
 
-    look(jax.make_jaxpr(f)(*arguments).jaxpr)
-    return found
+def outputs_of(xs):
+    return jrnn.unroll(cell, cell_params, xs)[1]
 
 
 for rows in (1, 3, 1000):
     many = jnp.zeros((6, rows, 5))
-    print(
-        rows,
-        "rows: loops of",
-        loops(lambda xs: jrnn.unroll(cell, cell_params, xs)[1], many),
-        "turns",
-    )
+    print(f"{rows:4} rows: turns of each loop", loops(outputs_of, many))
 
 # %% cube hide-input
 
@@ -143,9 +131,7 @@ print(
 )
 
 # %% reshape
-small = np.array(
-    [["a1", "b1", "c1"], ["a2", "b2", "c2"]]
-)  # time first: 2 steps of the rows a, b, c
+small = np.array([["a1", "b1", "c1"], ["a2", "b2", "c2"]])  # steps 1, 2 of a, b, c
 print("swapaxes\n", small.swapaxes(0, 1))
 print("reshape\n", small.reshape(3, 2))
 
@@ -156,11 +142,9 @@ states, stack_ys = stack.apply(stack_params, xs)
 print("outputs", stack_ys.shape, " states", [s.h.shape for s in states])
 
 # %% check-1 hide-cell
-assert loops(
-    lambda xs: jrnn.unroll(cell, cell_params, xs)[1], jnp.zeros((100, 32, 5))
-) == [100]
-lone = [jrnn.unroll(cell, cell_params, xs[:, row])[1] for row in range(3)]
-assert np.allclose(np.stack(lone, 1), np.stack(outputs), atol=1e-6)
+assert loops(outputs_of, jnp.zeros((100, 32, 5))) == [100]
+lone = [outputs_of(xs[:, row]) for row in range(3)]
+assert np.allclose(np.stack(lone, 1), outputs, atol=1e-6)
 
 # %% check-2 hide-cell
 assert stack_ys.shape == (6, 3, 10)

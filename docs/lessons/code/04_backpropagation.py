@@ -100,7 +100,7 @@ bars.axvline(0, color="k", lw=0.8)
 bars.set_title("$\\partial L / \\partial a_t \\; h_{t-1}$")
 for at, part in zip((1, 2, 3, 4), (*parts[::-1], dw)):
     bars.text(0.02, at, f"{part + 0.0:.4f}", va="center", size=9)
-bars.set_xlim(-0.9, 0.25)
+bars.set(xlim=(-0.9, 0.25), xticks=[-0.8, -0.4, 0])
 
 # %% matrices
 cell = jrnn.Elman(3, 4)
@@ -110,15 +110,13 @@ targets = jax.random.normal(jax.random.key(2), (7, 2, 4))
 
 
 def backward(params, xs, targets):
-    """The gradient of ½ Σ (h_t - target_t)² over all steps, rows and units, by the equations above."""
+    """Of the loss ½ Σ (h_t - target_t)² over all steps, rows and units."""
     w_x, w_h, b = (np.asarray(a, np.float64) for a in params)
     hs = [np.zeros((2, 4))]
     for x in xs:
         hs.append(np.tanh(x @ w_x + hs[-1] @ w_h + b))
     d_x, d_h, d_b = np.zeros_like(w_x), np.zeros_like(w_h), np.zeros_like(b)
-    dh = np.zeros(
-        (2, 4)
-    )  # what comes from the future; nothing comes from beyond the last step
+    dh = np.zeros((2, 4))  # what comes from the future: nothing, at the end
     for t in range(len(xs), 0, -1):
         dh = dh + hs[t] - targets[t - 1]  # and from this step's own error
         da = dh * (1 - hs[t] ** 2)
@@ -131,18 +129,21 @@ def backward(params, xs, targets):
 
 by_hand = backward(params, np.asarray(xs), np.asarray(targets))
 
+
 # %% equal
-gradient = jax.grad(
-    lambda p: 0.5 * jnp.sum((jrnn.unroll(cell, p, xs)[1] - targets) ** 2)
-)(params)
-for name, ours, jax_s in zip(params._fields, by_hand, gradient):
+def loss_of(params):
+    return 0.5 * jnp.sum((jrnn.unroll(cell, params, xs)[1] - targets) ** 2)
+
+
+for name, ours, found in zip(params._fields, by_hand, jax.grad(loss_of)(params)):
+    difference, largest = np.abs(ours - found).max(), np.abs(ours).max()
     print(
-        f"{name:4} largest difference {np.abs(ours - jax_s).max():.1e}, largest entry {np.abs(ours).max():.2f}"
+        f"{name:4} largest entry {largest:.2f}, largest difference {difference:.0e}"
     )
-    assert np.allclose(ours, jax_s, atol=1e-4)
+    assert difference < 1e-4
 
 # %% check-1 hide-cell
-by_hand_v = sum(das[t] * x[t - 1] for t in (1, 2, 3))
+by_hand_v = sum(da * now for da, now in zip((-0.0800, -0.2380, -0.8406), x))
 
 
 def of_v(v):
@@ -152,8 +153,8 @@ def of_v(v):
     return 0.5 * (h - target) ** 2
 
 
-assert np.isclose(by_hand_v, jax.grad(of_v)(v), atol=1e-5)
 assert round(by_hand_v, 4) == 0.2213
+assert np.isclose(by_hand_v, jax.grad(of_v)(v), atol=1e-4)
 
 # %% check-2 hide-cell
 
@@ -166,7 +167,7 @@ def cut(w):
     return 0.5 * (h - target) ** 2
 
 
-assert np.isclose(jax.grad(cut)(w), parts[0], atol=1e-5)
+assert np.isclose(jax.grad(cut)(w), -0.6757, atol=1e-4)
 
 # %% check-3 hide-cell
 assert np.isclose(

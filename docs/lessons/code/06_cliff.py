@@ -47,14 +47,14 @@ b_line = jnp.linspace(-2.5, -1.8, 20001)
 @jax.vmap
 def at(b):
     value, gradient = jax.value_and_grad(loss)(jnp.stack([4.4, b]))
-    return value, jnp.abs(gradient[1])
+    return value, jnp.linalg.norm(gradient)
 
 
 line, slope = at(b_line)
 fig, axes = plt.subplots(1, 2, figsize=(9, 2.8), sharex=True)
 axes[0].plot(b_line, line, color="0.2")
 axes[0].set(xlabel=say("bias b") + "   (w = 4.4)", ylabel=say("loss"))
-axes[1].semilogy(b_line, np.maximum(slope, 1e-2), color=pictures.GRADIENT)
+axes[1].semilogy(b_line, slope, color=pictures.GRADIENT)
 top = int(np.argmax(slope))
 axes[1].text(
     b_line[top] + 0.02,
@@ -85,43 +85,38 @@ start = jnp.array([5.0, -1.5])
 free = descend(start, 0.3, jnp.inf)
 held = descend(start, 0.3, 0.2)
 jump = int(np.argmax(free[2]))
-print(
-    f"step {jump}: gradient {free[2][jump]:.1f}, from w, b = {free[0][jump].round(2)} to {free[0][jump + 1].round(2)}"
-)
-print(
-    f"loss at the end: {free[1][-1]:.4f} without clipping, {held[1][-1]:.6f} with"
-)
+print(f"step {jump}: a gradient of length {free[2][jump]:.1f}")
+for place in free[0][jump : jump + 2]:
+    print(f"w = {place[0]:.2f}, b = {place[1]:.2f}")
+print(f"loss at the end: {free[1][-1]:.4f}, clipped {held[1][-1]:.4f}")
 
 # %% surface-picture hide-input
 w_axis, b_axis = jnp.linspace(3.4, 7.4, 240), jnp.linspace(-3.2, 2.6, 340)
-surface = jax.jit(
-    jax.vmap(jax.vmap(lambda w, b: loss(jnp.stack([w, b])), (0, None)), (None, 0))
-)(w_axis, b_axis)
+near_w, near_b = jnp.linspace(4.2, 4.5, 160), jnp.linspace(-2.28, -1.98, 300)
+of_w = jax.vmap(lambda w, b: loss(jnp.stack([w, b])), (0, None))
+surface = jax.jit(jax.vmap(of_w, (None, 0)))
 
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=[1.35, 1])
 ax = axes[0]
-mesh = ax.pcolormesh(
-    w_axis, b_axis, surface, cmap="viridis", vmax=0.45, rasterized=True
-)
-fig.colorbar(mesh, ax=ax, label=say("loss"))
-ax.plot(*held[0].T, "o-", color="white", ms=2.5, lw=0.8)
-ax.plot(*free[0][: jump + 1].T, "o-", color="#ff5a4f", ms=2.5, lw=1.2)
+near = ax.inset_axes([0.05, 0.5, 0.4, 0.46])
+for to, w_s, b_s, size in ((ax, w_axis, b_axis, 2.5), (near, near_w, near_b, 3)):
+    colours = {"cmap": "viridis", "vmin": 0, "vmax": 0.45}
+    mesh = to.pcolormesh(w_s, b_s, surface(w_s, b_s), rasterized=True, **colours)
+    to.plot(*held[0].T, "o-", color="white", ms=size, lw=0.8)
+    to.plot(*free[0][: jump + 2].T, "o-", color="#ff5a4f", ms=size, lw=1.2)
 ax.annotate(
     "",
     free[0][jump + 1],
     free[0][jump],
     arrowprops={"arrowstyle": "-|>", "color": "#ff5a4f", "lw": 2},
 )
-ax.text(5.6, 0.5, say("not clipped"), color="#ff8a80", weight="bold", ha="right")
-trail = {"arrowstyle": "-", "color": "white"}
-ax.annotate(
-    say("clipped"),
-    held[0][-1],
-    (3.6, -1.0),
-    color="white",
-    weight="bold",
-    arrowprops=trail,
-)
+fig.colorbar(mesh, ax=ax, label=say("loss"))
+near.set(xticks=[], yticks=[], xlim=near_w[jnp.array([0, -1])])
+near.set_ylim(near_b[0], near_b[-1])
+near.spines[:].set(visible=True, color="white")
+ax.indicate_inset_zoom(near, edgecolor="white", alpha=1)
+near.text(4.215, -2.02, say("clipped"), color="white", weight="bold")
+ax.text(6.1, 0.3, say("not clipped"), color="#ff8a80", weight="bold")
 ax.plot(*start, "o", color="white", ms=7, mec="k")
 ax.text(5.08, -1.2, say("start"), color="white")
 ax.text(3.5, -3.0, say("above the cliff"), color="black")
@@ -151,4 +146,6 @@ assert np.linalg.norm(free[0][jump + 1] - free[0][jump]) > 4.5
 
 # %% check-3 hide-cell
 smaller = descend(start, 0.3 / 100, jnp.inf)
-assert smaller[1][-1] > 0.005  # 120 steps are not enough
+assert smaller[2].max() < 0.2  # it never comes to the wall ...
+losses = np.asarray(smaller[1])
+assert np.allclose(losses[[0, -1]], [0.0704, 0.0701], atol=1e-4)  # ... nor far
