@@ -109,7 +109,7 @@ end = 10  # also the start token: it begins and ends a sequence
 
 
 def countdowns(key):
-    """n one-hot [32, 8], and the tokens start, n, n - 1, ..., 0, end, end [10, 32]."""
+    """n one-hot [32, 8], and tokens [10, 32]: start, n, n - 1, ..., 0, end, end."""
     n = jax.random.randint(key, (32,), 0, 8)
     steps = n - jnp.arange(9)[:, None]
     tokens = jnp.where(steps >= 0, steps, end)
