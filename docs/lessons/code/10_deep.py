@@ -46,7 +46,7 @@ assert np.allclose(ys, jnp.concatenate([there, back], -1), atol=1e-6)
 
 # %% sees
 def sees(layer, params):
-    """|d y_t / d x_s| [t, s]: how the output at step t depends on the input at step s."""
+    """|d y_t / d x_s| [t, s]: how output t depends on input s."""
     slopes = jax.jacobian(lambda xs: layer.apply(params, xs)[1])(xs)
     return np.sqrt((slopes**2).sum((1, 3)))  # of [t, output, s, input]
 

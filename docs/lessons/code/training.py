@@ -28,7 +28,7 @@ def fit(loss, params, updates, rate=1e-2, seed=0):
 
 
 def pad(rows):
-    """Rows of integers as a batch [time, row], filled up with 0; and their lengths."""
+    """Rows of integers as a batch [time, row], filled up with 0; their lengths."""
     lengths = np.array([len(row) for row in rows])
     batch = np.zeros((lengths.max(), len(rows)), np.int32)
     for i, row in enumerate(rows):
