@@ -79,6 +79,7 @@ def decide_all(limit):
 
 
 answers, waited = decide_all(6.0)
+print("signal          ", signals)
 print("mean steps      ", np.asarray(waited.mean(1)).round(1))
 print("share of 'yes'  ", np.asarray(answers.mean(1)).round(2))
 

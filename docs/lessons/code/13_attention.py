@@ -183,7 +183,7 @@ for ax, look, word in zip(axes, looks[:, shown], written[:, shown]):
     ax.spines[:].set_visible(True)
 
 # %% tunes
-tunes = {  # a note as often as it has beats
+tunes = {  # a note about as often as it has beats
     "Ode to Joy": "E E F G G F E D C C D E E D D .",
     "Frère Jacques": "C D E C C D E C E F G G E F G G .",
     "Ah! vous dirai-je": "C C G G A A G G F F E E D D C C .",

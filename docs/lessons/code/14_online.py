@@ -54,7 +54,7 @@ xs = jax.random.normal(jax.random.key(1), (12, 2))
 
 @jax.jit
 def influences(params, keep):
-    """d h_12 / d W_h [unit, from, to]; `keep`: which entries go on to the next step."""
+    """d h_12 / d W_h [unit, from, to]; `keep`: which entries go on."""
 
     def step(carry, x):
         h, before = carry
