@@ -8,6 +8,8 @@ follow (`hide-input`, `remove-cell`). A page in any language takes each of them,
 
 A page that leaves one out, or takes them in another order, is an error, so that languages cannot diverge. Before the first
 cell the page's language goes into the environment variable `LESSON_LANGUAGE`, by which `pictures.py` chooses its words.
+
+What several pages import stands in files without a number; where a page shows a function of one, it takes it by `literalinclude`.
 """
 
 import hashlib
