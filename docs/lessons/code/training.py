@@ -5,6 +5,7 @@ import numpy as np
 import optax
 
 
+@jax.jit(static_argnames=("loss", "updates", "rate", "seed"))
 def fit(loss, params, updates, rate=1e-2, seed=0):
     """Adam on `loss(params, key)`; the parameters at the end, and all losses.
 
@@ -18,13 +19,11 @@ def fit(loss, params, updates, rate=1e-2, seed=0):
         change, memory = optimizer.update(gradient, memory)
         return (optax.apply_updates(params, change), memory), value
 
-    @jax.jit
-    def run(params):
-        keys = jax.random.split(jax.random.key(seed), updates)
-        return jax.lax.scan(update, (params, optimizer.init(params)), keys)
-
-    (params, _), losses = run(params)
-    return params, np.asarray(losses)
+    keys = jax.random.split(jax.random.key(seed), updates)
+    (params, _), losses = jax.lax.scan(
+        update, (params, optimizer.init(params)), keys
+    )
+    return params, losses
 
 
 def pad(rows):
