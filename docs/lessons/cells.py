@@ -8,6 +8,8 @@ follow (`hide-input`, `remove-cell`). A page in any language takes each of them,
 
 A page that leaves one out, or takes them in another order, is an error, so that languages cannot diverge. Before the first
 cell the page's language goes into the environment variable `LESSON_LANGUAGE`, by which `pictures.py` chooses its words.
+
+What several pages import stands in files without a number; where a page shows a function of one, it takes it by `literalinclude`.
 """
 
 import hashlib
@@ -19,6 +21,7 @@ from sphinx.errors import SphinxError
 
 HERE = Path(__file__).parent
 CODE = HERE / "code"
+SHARED = sorted(CODE.glob("[a-z]*.py"))  # what several pages import: pictures.py, training.py
 # Most of a page's time is compilation, and the pages of one code compile the same programs: in Chinese they take a quarter.
 COMPILED = HERE.parent / "_build" / "xla"
 CELL = re.compile(r"^# %% *(.*)$", re.MULTILINE)
@@ -43,7 +46,7 @@ def expanded(page: str, text: str, path: Path, language: str) -> str:
     places = PLACE.findall(text)
     if places != list(known):
         raise SphinxError(f"{page} takes the cells {places}; expected all of {path.name} in order: {list(known)}")
-    version = hashlib.sha256((CODE / "pictures.py").read_bytes()).hexdigest()[:8]
+    version = hashlib.sha256(b"".join(file.read_bytes() for file in SHARED)).hexdigest()[:8]
     environment = {
         "LESSON_LANGUAGE": language,
         "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
@@ -73,7 +76,7 @@ def read(app: Any, docname: str, content: list[str]) -> None:
     if not PLACE.search(content[0]):
         return
     path = CODE / f"{docname.rsplit('/', 1)[-1].replace('-', '_')}.py"
-    for file in (path, CODE / "pictures.py"):
+    for file in (path, *SHARED):
         app.env.note_dependency(str(file))
     content[0] = expanded(docname, content[0], path, "zh" if docname.startswith("zh/") else "en")
 

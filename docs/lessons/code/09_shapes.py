@@ -1,11 +1,11 @@
 # %% imports
 import jax
 import jax.numpy as jnp
-import optax
 
 import jrnn
 import pictures
 from jrnn import decode, models
+from training import fit  # the loop of lesson 8
 
 # %% words remove-cell
 say = pictures.words(
@@ -20,10 +20,10 @@ say = pictures.words(
 )
 
 # %% shapes-picture hide-input
-fig, ax = pictures.canvas(10, 2.9, 19.5, 4.6)
+fig, ax = pictures.canvas(10, 2.6, 19.5, 4.2)
 
 
-def draw(x, title, inputs, outputs, steps, fed=False):
+def draw(x, title, inputs, outputs, steps, fed=()):
     for t in range(steps):
         at = x + 0.85 * t
         pictures.box(ax, at, 1.6, "", pictures.STATE, 0.6, 0.6)
@@ -35,46 +35,23 @@ def draw(x, title, inputs, outputs, steps, fed=False):
         if t in outputs:
             pictures.box(ax, at, 2.8, "", pictures.OUTPUT, 0.6, 0.6)
             pictures.arrow(ax, (at, 1.9), (at, 2.5), pictures.OUTPUT)
-        if fed and t:
-            pictures.arrow(
-                ax, (at - 0.6, 2.55), (at - 0.15, 1.92), pictures.OUTPUT, bend=0.0
-            )
-    ax.text(
-        x + 0.425 * (steps - 1), 4.1, say(title), ha="center", va="center", size=9
-    )
+        if t in fed:
+            start, end = (at - 0.6, 2.55), (at - 0.15, 1.92)
+            pictures.arrow(ax, start, end, pictures.OUTPUT)
+    middle = x + 0.425 * (steps - 1)
+    ax.text(middle, 3.75, say(title), ha="center", va="center", size=9)
 
 
+every = [0, 1, 2]
 draw(0.8, "one to one", [0], [0], 1)
-draw(2.9, "one to many,\nfed back", [0], [0, 1, 2], 3, fed=True)
-draw(6.2, "one to many,\nrepeated", [0, 1, 2], [0, 1, 2], 3)
-draw(9.5, "many to one", [0, 1, 2], [2], 3)
-draw(12.8, "many to many,\nin step", [0, 1, 2], [0, 1, 2], 3)
-draw(16.1, "many to many,\nnot in step", [0, 1], [2, 3], 4)
-
-
-# %% fit
-def fit(loss, params, updates=300, rate=2e-2):
-    """Adam on `loss(params, key)`; the parameters and the loss at the end."""
-    optimizer = optax.adam(rate)
-
-    def update(carry, key):
-        params, memory = carry
-        value, gradient = jax.value_and_grad(loss)(params, key)
-        change, memory = optimizer.update(gradient, memory)
-        return (optax.apply_updates(params, change), memory), value
-
-    @jax.jit
-    def run(params):
-        keys = jax.random.split(jax.random.key(7), updates)
-        (params, _), values = jax.lax.scan(
-            update, (params, optimizer.init(params)), keys
-        )
-        return params, values[-1]
-
-    return run(params)
-
+draw(2.9, "one to many,\nfed back", [0], every, 3, fed=[1, 2])
+draw(6.2, "one to many,\nrepeated", every, every, 3)
+draw(9.5, "many to one", every, [2], 3)
+draw(12.8, "many to many,\nin step", every, every, 3)
+draw(16.1, "many to many,\nnot in step", [0, 1], [2, 3], 4, fed=[3])
 
 # %% many-to-one
+# A GRU with a read-out of its last output. Its loss has a `value`, the cross-entropy.
 pair = models.Classifier(jrnn.Recurrent(jrnn.GRU(1, 8)), classes=2)
 
 
@@ -84,23 +61,21 @@ def bits(key):
     return xs[..., None].astype(jnp.float32), (xs[1:] & xs[:-1]).any(0).astype(int)
 
 
-seen, _ = fit(
-    lambda p, key: pair.loss(p, *bits(key)).value, pair.init(jax.random.key(1))
-)
-xs, label = bits(jax.random.key(2))
-answers = pair.apply(seen, xs).argmax(-1)
+def loss(params, key):
+    return pair.loss(params, *bits(key)).value
+
+
+seen, _ = fit(loss, pair.init(jax.random.key(1)), updates=300, rate=2e-2)
+xs, label = bits(jax.random.key(2))  # 64 new rows
+answers = pair.apply(seen, xs).argmax(-1)  # of two scores the larger
+for row in (0, 1):
+    print(xs[:, row, 0].astype(int), "->", answers[row])
 print(
-    xs[:, 0, 0].astype(int),
-    "->",
-    answers[0],
-    "   ",
-    xs[:, 1, 0].astype(int),
-    "->",
-    answers[1],
+    f"yes is right in {label.mean():.2f}, the network in", (answers == label).mean()
 )
-print("right in", float((answers == label).mean()))
 
 # %% in-step
+# An Elman network with a read-out of every output.
 adder = models.Tagger(jrnn.Recurrent(jrnn.Elman(2, 8)), labels=2)
 
 
@@ -108,145 +83,123 @@ def sums(key, steps=6):
     """Two numbers in binary, lowest bit first, and the bits of their sum."""
     a, b = jax.random.randint(key, (2, 64), 0, 2 ** (steps - 1))
     places = jnp.arange(steps)[:, None]
-    return jnp.stack([(a >> places) & 1, (b >> places) & 1], -1).astype(
-        jnp.float32
-    ), ((a + b) >> places) & 1
+    xs = jnp.stack([a >> places, b >> places], -1) & 1
+    return xs.astype(jnp.float32), (a + b) >> places & 1
 
 
-carry, loss = fit(
-    lambda p, key: adder.loss(p, *sums(key)).value,
-    adder.init(jax.random.key(4)),
-    200,
-)
-xs, total = sums(
-    jax.random.key(5), steps=12
-)  # twice as long as any sum it was trained on
-found = adder.decode(carry, xs)
-print("sums of 12 bits that are right:", float((found == total).all(0).mean()))
-print(
-    "a    ",
-    xs[:, 0, 0].astype(int),
-    "\nb    ",
-    xs[:, 0, 1].astype(int),
-    "\na + b",
-    found[:, 0],
-)
+def loss(params, key):
+    return adder.loss(params, *sums(key)).value
+
+
+carry, _ = fit(loss, adder.init(jax.random.key(4)), updates=200, rate=2e-2)
+xs, total = sums(jax.random.key(5), steps=12)  # twice as long as in training
+found = adder.decode(carry, xs)  # the likelier bit of each step
+print("sums of 12 bits that are right:", (found == total).all(0).mean())
+print("a    ", xs[:, 0, 0].astype(int))
+print("b    ", xs[:, 0, 1].astype(int))
+print("a + b", found[:, 0])
 
 # %% one-to-one
 first = adder.decode(carry, xs[:1])
-print(xs.shape, "->", xs[:1].shape, "->", first.shape)
-print("the lowest bit alone is right in", float((first[0] == total[0]).mean()))
+print("inputs", xs[:1].shape, " outputs", first.shape)
+print("the lowest bit alone is right in", (first[0] == total[0]).mean())
 
 # %% one-to-many
-end = 10
+end = 10  # also the start token: it begins and ends a sequence
 
 
 def countdowns(key):
-    """n, one-hot, and the tokens n, n - 1, ..., 0, end, after a start token (`end` too)."""
+    """n one-hot [32, 8], and tokens [10, 32]: start, n, n - 1, ..., 0, end, end."""
     n = jax.random.randint(key, (32,), 0, 8)
     steps = n - jnp.arange(9)[:, None]
     tokens = jnp.where(steps >= 0, steps, end)
     return jax.nn.one_hot(n, 8), jnp.concatenate([jnp.full((1, 32), end), tokens])
 
 
-fed_back = models.Captioner(
-    models.Decoder(
-        11, jrnn.Recurrent(jrnn.GRU(8, 16)), summary_size=8, ways=("state",)
-    ),
-    8,
-)
-told, _ = fit(
-    lambda p, key: fed_back.loss(p, *countdowns(key)).value,
-    fed_back.init(jax.random.key(6)),
-)
+# 11 tokens; what is written about has 8 numbers, which make the state to begin with.
+gru = jrnn.Recurrent(jrnn.GRU(8, 16))
+decoder = models.Decoder(11, gru, summary_size=8, ways=("state",))
+fed_back = models.Captioner(decoder, 8)
 
 
-def write(model, params, n):
+def loss(params, key):
+    return fed_back.loss(params, *countdowns(key)).value
+
+
+told, _ = fit(loss, fed_back.init(jax.random.key(6)), updates=300, rate=2e-2)
+
+
+def write(n):
     """Begin with the start token, feed each token back, stop at the end token."""
-    state, step = model.start(params, jax.nn.one_hot(jnp.array([n]), 8))
+    state, step = fed_back.start(told, jax.nn.one_hot(jnp.array([n]), 8))
+    start, key = jnp.array([end]), jax.random.key(0)
+    # temperature=0: always the likeliest token, nothing is left to chance
     written = decode.generate(
-        step,
-        state,
-        jnp.array([end]),
-        jax.random.key(0),
-        length=12,
-        end=end,
-        temperature=0,
+        step, state, start, key, length=12, end=end, temperature=0
     )
     return written.tokens[: written.lengths[0] - 1, 0]
 
 
 for n in (5, 2):
-    print(n, "->", write(fed_back, told, n))
+    print(n, "->", write(n))
 
 # %% repeated
 repeated = models.Tagger(jrnn.Recurrent(jrnn.GRU(8, 16)), labels=11)
 
 
-def same_input(key):
+def loss(params, key):
     n, tokens = countdowns(key)
-    return jnp.broadcast_to(n, (9, *n.shape)), tokens[1:]
+    same = jnp.broadcast_to(n, (9, *n.shape))  # the one input at all nine steps
+    return repeated.loss(params, same, tokens[1:]).value
 
 
-shown, _ = fit(
-    lambda p, key: repeated.loss(p, *same_input(key)).value,
-    repeated.init(jax.random.key(6)),
-    200,
-)
+shown, _ = fit(loss, repeated.init(jax.random.key(6)), updates=200, rate=2e-2)
 for n in (5, 2):
-    print(
-        n,
-        "->",
-        repeated.decode(shown, jnp.broadcast_to(jax.nn.one_hot(n, 8), (9, 8))),
-    )
+    same = jnp.broadcast_to(jax.nn.one_hot(n, 8), (9, 8))
+    print(n, "->", repeated.decode(shown, same))
 
 # %% not-in-step
-start, symbols = 8, 8
+start = 8  # the symbols are 0 to 7
 encoder = jrnn.Layered((jrnn.Embedding(9, 8), jrnn.Recurrent(jrnn.GRU(8, 32))))
-backwards = models.EncoderDecoder(
-    encoder, models.Decoder(9, jrnn.Recurrent(jrnn.GRU(8, 32)))
-)
+decoder = models.Decoder(9, jrnn.Recurrent(jrnn.GRU(8, 32)))
+backwards = models.EncoderDecoder(encoder, decoder)
 
 
 def reversals(key):
-    source = jax.random.randint(key, (4, 128), 0, symbols)
+    source = jax.random.randint(key, (4, 128), 0, start)
     return source, jnp.concatenate([jnp.full((1, 128), start), source[::-1]])
 
 
-turned, loss = fit(
-    lambda p, key: backwards.loss(p, *reversals(key)).value,
-    backwards.init(jax.random.key(8)),
-    400,
-)
+def loss(params, key):
+    return backwards.loss(params, *reversals(key)).value
+
+
+turned, _ = fit(loss, backwards.init(jax.random.key(8)), updates=400, rate=2e-2)
 source, target = reversals(jax.random.key(9))
 state, step = backwards.start(turned, source)
 written = decode.generate(
     step, state, target[0], jax.random.key(0), length=4, temperature=0
 ).tokens
-print("reversed without a mistake:", float((written == target[1:]).all(0).mean()))
+print("reversed without a mistake:", (written == target[1:]).all(0).mean())
 print(source[:, 0], "->", written[:, 0])
 
 # %% check-1 hide-cell
-for row, answer in (
-    ([0, 1, 1], 1),
-    ([1, 0, 1, 0, 1, 0], 0),
-    ([0] * 13 + [1, 1], 1),
-):
+questions = [0, 1, 1], [1, 0, 1, 0, 1, 0], [0] * 13 + [1, 1]
+for row, answer in zip(questions, (1, 0, 1)):
     assert pair.apply(seen, jnp.array(row, jnp.float32)[:, None]).argmax() == answer
 
 # %% check-2 hide-cell
-a, b = 11, 6
-column = jnp.array([[(a >> k) & 1, (b >> k) & 1] for k in range(6)], jnp.float32)
-assert (
-    adder.decode(carry, column).tolist()
-    == [(17 >> k) & 1 for k in range(6)]
-    == [1, 0, 0, 0, 1, 0]
-)
+columns = jnp.array([[1, 0], [1, 1], [0, 1], [1, 0], [0, 0], [0, 0]], jnp.float32)
+assert [sum(2**k * columns[k, i] for k in range(6)) for i in (0, 1)] == [11, 6]
+answer = adder.decode(carry, columns).tolist()
+assert answer == [1, 0, 0, 0, 1, 0]
+assert sum(2**k * bit for k, bit in enumerate(answer)) == 17
 
 # %% check-3 hide-cell
-halfway, _ = adder.layer.apply(
-    carry.layer, column[:4]
-)  # the carry is in the state: 11 + 6 in the lowest four bits
-_, rest = adder.layer.apply(carry.layer, column[4:], halfway)
-assert (rest @ carry.w + carry.b).argmax(-1).tolist() == [1, 0]
-assert adder.decode(carry, column[4:]).tolist() == [0, 0]
+halfway, _ = adder.layer.apply(carry.layer, columns[:4])
+_, rest = adder.layer.apply(carry.layer, columns[4:], halfway)
+assert (rest @ carry.w + carry.b).argmax(-1).tolist() == [
+    1,
+    0,
+]  # the carry was there
+assert adder.decode(carry, columns[4:]).tolist() == [0, 0]

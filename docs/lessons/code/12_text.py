@@ -5,12 +5,12 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
 
 import jrnn
 import pictures
 from jrnn import losses, models
 from jrnn.data import Vocabulary
+from training import fit, pad
 
 # %% words remove-cell
 say = pictures.words(
@@ -39,16 +39,11 @@ one_hot = np.eye(len(vocabulary), dtype=np.float32)[ids]
 print(one_hot.shape)
 print(one_hot.astype(int))
 
-
 # %% bag
-def bag(words):
-    return collections.Counter(words)
-
-
-print(
-    bag(["the", "dog", "bites", "the", "man"])
-    == bag(["the", "man", "bites", "the", "dog"])
-)
+dog_bites = collections.Counter(["the", "dog", "bites", "the", "man"])
+man_bites = collections.Counter(["the", "man", "bites", "the", "dog"])
+print(man_bites)
+print("the same bag:", dog_bites == man_bites)
 
 # %% embedding
 vectors = jax.random.normal(jax.random.key(0), (len(vocabulary), 3))
@@ -89,76 +84,62 @@ def sentence():
     return [rng.choice(people), rng.choice(verbs), rng.choice(things), "."]
 
 
-corpus = [sentence() for _ in range(256)]
+def rows(sentences):
+    """The tokens [time, row] of sentences, each begun by the full stop of another."""
+    return np.stack([small.encode([".", *words]) for words in sentences], 1)
+
+
+corpus = [sentence() for _ in range(4096)]
 small = Vocabulary.build(corpus)
-tokens = np.stack(
-    [small.encode(words) for words in corpus], 1
-)  # [4 steps, 256 rows]
-start = np.full((1, 256), small.encode(["."])[0])
-inputs, targets = np.concatenate([start, tokens[:-1]]), tokens
+tokens = jnp.asarray(rows(corpus))  # [5, 4096]
+new = rows([sentence() for _ in range(1024)])  # not trained on
 
-model = models.LanguageModel(
-    len(small), jrnn.Layered((jrnn.Recurrent(jrnn.GRU(2, 16)),))
-)
-optimizer = optax.adam(2e-2)
+# A table of two numbers for each word, a GRU of 8 units, a score for each word.
+model = models.LanguageModel(len(small), jrnn.Recurrent(jrnn.GRU(2, 8)))
 
 
-@jax.jit
-def learn(params):
-    def loss(params):
-        _, logits = model.apply(params, inputs)
-        return losses.cross_entropy(logits, targets, None).value
-
-    def update(carry, _):
-        params, memory = carry
-        value, gradient = jax.value_and_grad(loss)(params)
-        change, memory = optimizer.update(gradient, memory)
-        return (optax.apply_updates(params, change), memory), value
-
-    (params, _), values = jax.lax.scan(
-        update, (params, optimizer.init(params)), length=300
-    )
-    return params, values
+def mean_loss(params, tokens):
+    """The cross-entropy of each word, given those before it."""
+    _, scores = model.apply(params, tokens[:-1])
+    return losses.cross_entropy(scores, tokens[1:], None).value
 
 
-fresh = model.init(jax.random.key(4))
-fresh = fresh._replace(
-    embedding=0.1 * fresh.embedding
-)  # all words begin close together
-trained, values = learn(fresh)
-print(f"nats per word: {values[0]:.2f} at first, {values[-1]:.2f} at the end")
+def loss(params, key):
+    return mean_loss(params, tokens[:, jax.random.randint(key, (128,), 0, 4096)])
+
+
+fresh = model.init(jax.random.key(7))
+fresh = fresh._replace(embedding=0.1 * fresh.embedding)  # all words close together
+trained, _ = fit(loss, fresh, updates=500)
+print(f"nats per word: {mean_loss(fresh, new):.2f} before, ", end="")
+print(f"{mean_loss(trained, new):.2f} after")
 
 # %% space-picture hide-input
-groups = dict(
-    zip(
-        ("#d9822b", "#3b6fb6", "#c03d3e", "#8064a2", "#3a923a", "#76b041"),
-        (animals, people, eating, reading, foods, texts),
-    )
-)
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.8))
-for ax, table, title in zip(
-    axes, (fresh.embedding, trained.embedding), ("before", "after")
-):
-    for color, group in groups.items():
-        for place, word in enumerate(group):
-            at = table[small.encode([word])[0]]
-            ax.plot(*at, "o", color=color)
+colors = "#d9822b", "#3b6fb6", "#c03d3e", "#8064a2", "#3a923a", "#76b041"
+groups = animals, people, eating, reading, foods, texts
+fig, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharex=True, sharey=True)
+for ax, table, title in zip(axes, (fresh, trained), ("before", "after")):
+    for color, group in zip(colors, groups):
+        places = table.embedding[small.encode(group)]
+        ax.plot(*places.T, "o", color=color, ms=5)
+        if title == "after":
+            side = -1 if group is texts else 1  # foods and texts lie close together
+            style = {"ha": "right" if side < 0 else "left", "va": "center"}
+            place, beside = places.mean(0), (12 * side, 0)
             ax.annotate(
-                word,
-                at,
-                xytext=(6, 10 * place - 12),
+                "\n".join(group),
+                place,
+                beside,
                 textcoords="offset points",
                 color=color,
+                **style,
             )
     ax.set(title=say(title), xticks=[], yticks=[])
     ax.margins(0.15)
 
 # %% padding
-lengths = np.array([len(sentence) for sentence in sentences])
-padded = np.zeros((lengths.max(), 2), np.int32)  # [time, row], 0 is padding
-for row, sentence in enumerate(sentences):
-    padded[: len(sentence), row] = vocabulary.encode(sentence)
-print(padded.T)
+padded, lengths = pad([vocabulary.encode(sentence) for sentence in sentences])
+print(padded.T, lengths)
 
 # %% lengths
 layer = jrnn.Layered(
@@ -173,8 +154,9 @@ print("the same sentence alone:     ", alone[1].h)
 print("padding read like any token: ", careless[1].h[1])
 
 # %% check-1 hide-cell
-assert vocabulary.encode(["bites"])[0] != 1
-assert vocabulary.encode(["cat"])[0] == 1
+question = vocabulary.encode(["a", "dog", "bites", "the", "cat"])
+assert question.tolist() == [1, 5, 4, 2, 1]
+assert " ".join(vocabulary.decode(question)) == "<unk> dog bites the <unk>"
 
 # %% check-2 hide-cell
 gradient = jax.grad(lambda v: (v[ids] ** 2).sum())(vectors)

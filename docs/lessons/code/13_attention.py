@@ -3,18 +3,19 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
 
 import jrnn
 import pictures
 from jrnn import decode, losses, models
 from jrnn.data import Vocabulary
+from training import fit, pad  # of lessons 8 and 12
 
 # %% words remove-cell
 say = pictures.words(
     {
         "temperature": "温度",
         "step": "时间步",
+        "network": "网络",
     }
 )
 
@@ -28,13 +29,9 @@ print("weights", np.asarray(weights).round(3))
 print("mean", np.asarray(weights @ values).round(3))
 
 # %% sentences
-nouns = {
-    "house": "la maison",
-    "car": "la voiture",
-    "cat": "le chat",
-    "dog": "le chien",
-    "boat": "le bateau",
-}
+feminine = {"house": "maison", "car": "voiture"}
+masculine = {"cat": "chat", "dog": "chien", "boat": "bateau"}
+nouns = feminine | masculine
 adjectives = {"red": "rouge", "sad": "triste", "calm": "calme", "modern": "moderne"}
 verbs = {"sees": "voit", "hides": "cache", "likes": "aime"}
 rng = np.random.default_rng(0)
@@ -42,253 +39,184 @@ rng = np.random.default_rng(0)
 
 def phrase():
     noun = rng.choice(list(nouns))
+    the = "la" if noun in feminine else "le"
     if rng.random() < 0.3:
-        return f"the {noun}", nouns[noun]
+        return f"the {noun}", f"{the} {nouns[noun]}"
     adjective = rng.choice(list(adjectives))
-    return f"the {adjective} {noun}", f"{nouns[noun]} {adjectives[adjective]}"
+    return f"the {adjective} {noun}", f"{the} {nouns[noun]} {adjectives[adjective]}"
 
 
 def pair():
     (who, qui), verb, (whom, quoi) = phrase(), rng.choice(list(verbs)), phrase()
-    return f"{who} {verb} {whom}".split(), f"{qui} {verbs[verb]} {quoi}".split()
+    return f"{who} {verb} {whom}", f"{qui} {verbs[verb]} {quoi}"
 
 
 pairs = [pair() for _ in range(512)]
-english = Vocabulary.build(e for e, _ in pairs)
-french = Vocabulary.build([*(f for _, f in pairs), ["<start>", "<end>"]])
+new = [two for two in (pair() for _ in range(100)) if two not in pairs][:64]
+print(" -> ".join(pairs[0]))
+
+english = Vocabulary.build(e.split() for e, _ in pairs)
+french = Vocabulary.build([*(f.split() for _, f in pairs), ["<start>", "<end>"]])
 start, end = french.encode(["<start>", "<end>"])
-print(" ".join(pairs[0][0]), "->", " ".join(pairs[0][1]))
 
 
-def batch(sequences):
-    """Rows of integers as [time, rows], with their lengths."""
-    lengths = np.array([len(s) for s in sequences])
-    padded = np.zeros((lengths.max(), len(sequences)), np.int32)
-    for row, s in enumerate(sequences):
-        padded[: len(s), row] = s
-    return padded, lengths
-
-
-def encoded(pairs):
-    source = batch([english.encode(e) for e, _ in pairs])
-    target = batch([[start, *french.encode(f), end] for _, f in pairs])
-    return *source, *target
+def numbers(pairs):
+    """Of the English sentences and of the French ones: integers and lengths."""
+    source = pad([english.encode(e.split()) for e, _ in pairs])
+    target = pad([[start, *french.encode(f.split()), end] for _, f in pairs])
+    return jax.tree.map(jnp.asarray, (source, target))
 
 
 # %% translator
-encoder = jrnn.Layered(
-    (
-        jrnn.Embedding(len(english), 8),
-        *jrnn.rnn(
-            jrnn.GRU, input_size=8, hidden_size=16, bidirectional=True
-        ).layers,
-    )
-)
-attending = jrnn.AttentionAfter(
-    jrnn.GRU(8, 24), jrnn.attention.General(24, 32), 24, input_feeding=False
-)
-translator = models.EncoderDecoder(
-    encoder, models.Decoder(len(french), jrnn.Recurrent(attending))
-)
-
-
-def fit(loss, params, updates, rate=1e-2):
-    """Adam on `loss(params, key)`."""
-    optimizer = optax.adam(rate)
-
-    def update(carry, key):
-        params, memory = carry
-        value, gradient = jax.value_and_grad(loss)(params, key)
-        change, memory = optimizer.update(gradient, memory)
-        return (optax.apply_updates(params, change), memory), value
-
-    @jax.jit
-    def run(params):
-        keys = jax.random.split(jax.random.key(0), updates)
-        return jax.lax.scan(update, (params, optimizer.init(params)), keys)[0][0]
-
-    return run(params)
-
-
-source, lengths, target, target_lengths = encoded(pairs)
+reader = jrnn.rnn(jrnn.GRU, input_size=8, hidden_size=16, bidirectional=True)
+encoder = jrnn.Layered((jrnn.Embedding(len(english), 8), reader))
+general = jrnn.attention.General(24, 32)  # q W v: a query of 24, positions of 32
+writer = jrnn.AttentionAfter(jrnn.GRU(8, 24), general, 24, input_feeding=False)
+decoder = models.Decoder(len(french), jrnn.Recurrent(writer))
+translator = models.EncoderDecoder(encoder, decoder)
+data = numbers(pairs)
 
 
 def loss(params, key):
     rows = jax.random.randint(key, (32,), 0, len(pairs))
-    shown = jnp.asarray(source)[:, rows], jnp.asarray(target)[:, rows]
-    return translator.loss(
-        params,
-        *shown,
-        source_lengths=jnp.asarray(lengths)[rows],
-        lengths=jnp.asarray(target_lengths)[rows],
-    ).value
+    (source, n), (target, m) = jax.tree.map(lambda a: a[..., rows], data)
+    found = translator.loss(params, source, target, source_lengths=n, lengths=m)
+    return found.value
 
 
-translate = fit(loss, translator.init(jax.random.key(1)), 250)
+begun = [translator.init(jax.random.key(seed)) for seed in (1, 3)]
+networks = [fit(loss, params, updates=250)[0] for params in begun]
+
 
 # %% translated
-new = [pair() for _ in range(64)]
-source, lengths, target, target_lengths = encoded(new)
-state, step = translator.start(translate, source, lengths=lengths)
-written = decode.generate(
-    step,
-    state,
-    jnp.full(64, start),
-    jax.random.key(0),
-    length=len(target),
-    end=int(end),
-    temperature=0,
-)
-found = [
-    french.decode(row[: n - 1]) for row, n in zip(written.tokens.T, written.lengths)
-]
-right = [f == wanted for f, (_, wanted) in zip(found, new)]
-print("right:", np.mean(right))
-for row in range(3):
-    print(" ".join(new[row][0]), "->", " ".join(found[row]))
+def write(state, step, first, length, end=None):
+    """Always the likeliest token (temperature 0), until the end token."""
+    options = {"length": length, "end": end, "temperature": 0}
+    return decode.generate(step, state, first, jax.random.key(0), **options)
+
+
+(source, n), (target, m) = numbers(new)
+for params in networks:
+    state, step = translator.start(params, source, lengths=n)
+    written = write(state, step, target[0], len(target), int(end))
+    ends = zip(written.tokens.T, written.lengths)
+    found = [" ".join(french.decode(row[: length - 1])) for row, length in ends]
+    right = sum(f == wanted for f, (_, wanted) in zip(found, new))
+    print(right, "of", len(new), "new sentences are right")
+for (e, _), f in zip(new[:3], found):
+    print(e, "->", f)
 
 # %% alignment-picture hide-input
-(aligned,) = translator.weights(
-    translate, source, target, source_lengths=lengths
-)  # [target, row, source]
-longest = [row for row in range(64) if len(new[row][0]) == 7][:2]
-fig, axes = plt.subplots(1, 2, figsize=(10, 4.3))
-for ax, row in zip(axes, longest):
-    words, written_words = new[row][0], [*new[row][1], "<end>"]
-    ax.imshow(
-        aligned[: len(written_words), row, : len(words)],
-        cmap="Blues",
-        vmin=0,
-        vmax=1,
-        aspect="auto",
-    )
-    ax.set_xticks(range(len(words)), words, rotation=40)
-    ax.set_yticks(range(len(written_words)), written_words)
+aligned = [  # [target, row, source]
+    translator.weights(params, source, target[:-1], source_lengths=n)[0]
+    for params in networks
+]
+row = int(np.argmax(n == 7))
+across, down = new[row][0].split(), [*new[row][1].split(), "<end>"]
+fig, axes = plt.subplots(1, 2, figsize=(10, 4.3), sharey=True)
+for number, (ax, looks) in enumerate(zip(axes, aligned), start=1):
+    looks = looks[: len(down), row, : len(across)]
+    ax.imshow(looks, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    ax.set_xticks(range(len(across)), across, rotation=40)
+    ax.set_yticks(range(len(down)), down)
     ax.xaxis.tick_top()
+    ax.set_title(f"{say('network')} {number}")
 
 # %% caption
 colors, shapes = ["red", "green", "blue"], ["disc", "square", "cross"]
 caption_words = ["<start>", *colors, *shapes, "then", "<end>"]
 
 
-def scenes(key, rows=32):
-    """Grids of 3 x 3 places with two things [rows, 9, 15], and what to say [7, rows]."""
-    order, kind = jax.random.split(key)
-    places = jnp.sort(
-        jax.random.permutation(
-            order, jnp.tile(jnp.arange(9), (rows, 1)), axis=1, independent=True
-        )[:, :2]
-    )
-    color, shape = jax.random.randint(kind, (2, rows, 2), 0, 3)
-    thing = jnp.concatenate(
-        [jax.nn.one_hot(color, 3), jax.nn.one_hot(shape, 3)], -1
-    )  # [rows, 2, 6]
-    grid = jnp.einsum("rtp,rtf->rpf", jax.nn.one_hot(places, 9), thing)
-    where = jnp.broadcast_to(jnp.eye(9), (rows, 9, 9))
-    fixed = [
-        jnp.full(rows, caption_words.index(word))
-        for word in ("<start>", "then", "<end>")
+def scene():
+    """Nine places, each with what is there (6) and where (9); and what to say."""
+    what, said = np.zeros((9, 6)), []
+    for place in sorted(rng.choice(9, 2, replace=False)):
+        color, shape = rng.choice(colors), rng.choice(shapes)
+        what[place, [colors.index(color), 3 + shapes.index(shape)]] = 1
+        said += [color, shape, "then"]
+    said = ["<start>", *said[:-1], "<end>"]
+    return np.hstack([what, np.eye(9)]), [
+        caption_words.index(word) for word in said
     ]
-    said = [
-        fixed[0],
-        1 + color[:, 0],
-        4 + shape[:, 0],
-        fixed[1],
-        1 + color[:, 1],
-        4 + shape[:, 1],
-        fixed[2],
-    ]
-    return jnp.concatenate([grid, where], -1), jnp.stack(said)
 
 
-looking = jrnn.AttentionAfter(
-    jrnn.GRU(8, 24), jrnn.attention.General(24, 15), 24, input_feeding=False
-)
-captioner = models.Captioner(
-    models.Decoder(len(caption_words), jrnn.Recurrent(looking)), 15
-)
-describe = fit(
-    lambda p, key: captioner.loss(p, *scenes(key)).value,
-    captioner.init(jax.random.key(2)),
-    350,
-)
-grid, said = scenes(jax.random.key(3))
+def scenes(rows):
+    """Places [rows, 9, 15] and words [7, rows]."""
+    places, words = zip(*(scene() for _ in range(rows)))
+    return jnp.asarray(places, jnp.float32), jnp.asarray(words).T
+
+
+general = jrnn.attention.General(24, 15)
+writer = jrnn.AttentionAfter(jrnn.GRU(8, 24), general, 24, input_feeding=False)
+decoder = models.Decoder(len(caption_words), jrnn.Recurrent(writer))
+captioner = models.Captioner(decoder, 15)
+grids, sayings = scenes(2000)
+
+
+def loss(params, key):
+    rows = jax.random.randint(key, (32,), 0, 2000)
+    return captioner.loss(params, grids[rows], sayings[:, rows]).value
+
+
+describe, _ = fit(loss, captioner.init(jax.random.key(2)), updates=350)
+grid, said = scenes(64)
 state, step = captioner.start(describe, grid)
-written = decode.generate(
-    step, state, said[0], jax.random.key(0), length=6, temperature=0
-).tokens
-print("captions that are right:", float((written == said[1:]).all(0).mean()))
+written = write(state, step, said[0], length=6).tokens
+print("captions that are right:", (written == said[1:]).all(0).mean())
 
 # %% caption-picture hide-input
-differ = (said[1] != said[4]) & (said[2] != said[5])
-shown = int(np.argmax(differ))
+shown = int(np.argmax((said[1] != said[4]) & (said[2] != said[5])))
 (looks,) = captioner.weights(describe, grid, said[:-1])
 fig, axes = plt.subplots(1, 6, figsize=(10, 2.1))
+dyes = {"red": "#d62728", "green": "#2ca02c", "blue": "#1f77b4"}
 marks = {"disc": "o", "square": "s", "cross": "X"}
 for ax, look, word in zip(axes, looks[:, shown], written[:, shown]):
     ax.imshow(look.reshape(3, 3), cmap="Greys", vmin=0, vmax=1.4)
-    for place in range(9):
-        thing = np.asarray(grid[shown, place, :6])
-        if thing.any():
-            color, shape = colors[thing[:3].argmax()], shapes[thing[3:].argmax()]
-            ax.plot(
-                place % 3,
-                place // 3,
-                marks[shape],
-                color={"red": "#d62728", "green": "#2ca02c", "blue": "#1f77b4"}[
-                    color
-                ],
-                ms=13,
-            )
-    ax.set(
-        title=caption_words[word],
-        xticks=[0.5, 1.5],
-        yticks=[0.5, 1.5],
-        xticklabels=[],
-        yticklabels=[],
-    )
+    for place in np.flatnonzero(grid[shown, :, :6].any(1)):
+        color, shape = np.flatnonzero(grid[shown, place, :6])
+        y, x = divmod(place, 3)
+        dye, mark = dyes[colors[color]], marks[shapes[shape - 3]]
+        ax.plot(x, y, mark, color=dye, ms=13)
+    ax.set(title=caption_words[word], xticks=[0.5, 1.5], yticks=[0.5, 1.5])
+    ax.tick_params(length=0, labelbottom=False, labelleft=False)
     ax.grid(color="0.8")
     ax.spines[:].set_visible(True)
 
 # %% tunes
-tunes = {
+tunes = {  # a note about as often as it has beats
     "Ode to Joy": "E E F G G F E D C C D E E D D .",
     "Frère Jacques": "C D E C C D E C E F G G E F G G .",
     "Ah! vous dirai-je": "C C G G A A G G F F E E D D C C .",
     "Au clair de la lune": "C C C D E E D D C E D D C C C C .",
 }
 notes = [".", "C", "D", "E", "F", "G", "A"]
-score = [[notes.index(note) for note in tune.split()] for tune in tunes.values()]
-written_down, tune_lengths = batch(
-    [[0, *tune] for tune in score]
-)  # the full stop begins and ends a tune
+# The full stop begins a tune and ends it.
+rows = [
+    [notes.index(note) for note in f". {tune}".split()] for tune in tunes.values()
+]
+sheet, lengths = pad(rows)
 
 composer = models.LanguageModel(len(notes), jrnn.Recurrent(jrnn.GRU(8, 24)))
 
 
-def next_note(params, key):
-    _, logits = composer.apply(params, written_down[:-1], lengths=tune_lengths - 1)
-    real = np.arange(len(written_down) - 1)[:, None] < tune_lengths - 1
-    return losses.cross_entropy(
-        logits, jnp.asarray(written_down[1:]), jnp.asarray(real)
-    ).value
+def loss(params, key):
+    _, scores = composer.apply(params, sheet[:-1], lengths=lengths - 1)
+    real = jnp.arange(len(sheet) - 1)[:, None] < lengths - 1
+    return losses.cross_entropy(scores, jnp.asarray(sheet[1:]), real).value
 
 
-compose = fit(next_note, composer.init(jax.random.key(4)), 200)
-print(
-    f"nats per note {next_note(compose, None):.3f}; known by heart it is {np.log(4) / np.mean(tune_lengths - 1):.3f}"
-)
+compose, _ = fit(loss, composer.init(jax.random.key(4)), updates=200)
+print(f"nats per note {loss(compose, None):.3f}")
+print(f"known by heart it is {np.log(4) / (lengths - 1).mean():.3f}")
 
 
 @jax.jit
-def write(key, temperature):
+def six(key, temperature):
     """Six melodies, each begun by a full stop and ended by one."""
-    first = jnp.zeros(6, int)
-    state = composer.initial_state(compose, first.shape)
     return decode.generate(
         lambda state, note: composer.step(compose, state, note),
-        state,
-        first,
+        composer.initial_state(compose, (6,)),
+        jnp.zeros(6, int),
         key,
         length=20,
         end=0,
@@ -296,53 +224,50 @@ def write(key, temperature):
     )
 
 
-for temperature in (0.3, 1.0, 2.0):
-    composed = write(jax.random.key(11), temperature)
-    for row in range(2):
-        print(
-            temperature,
-            " ".join(
-                notes[i] for i in composed.tokens[: composed.lengths[row], row]
-            ),
-        )
+def melodies(key, temperature):
+    written = six(key, temperature)
+    ends = zip(written.tokens.T, written.lengths)
+    return [" ".join(notes[i] for i in row[:length]) for row, length in ends]
+
+
+composed = {t: melodies(jax.random.key(11), t) for t in (0.3, 1.0, 2.0)}
+for temperature, written in composed.items():
+    known = sum(melody in tunes.values() for melody in written)
+    print(f"temperature {temperature}: {known} of 6 are one of the four tunes")
 
 # %% tunes-picture hide-input
-fig, axes = plt.subplots(1, 3, figsize=(10, 2.8), sharey=True)
-for ax, temperature in zip(axes, (0.3, 1.0, 2.0)):
-    composed = write(jax.random.key(11), temperature)
-    for row, color in enumerate(plt.cm.tab10(range(6))):
-        melody = np.asarray(
-            composed.tokens[: composed.lengths[row] - 1, row]
-        ).astype(float)
-        ax.step(
-            range(len(melody)),
-            melody + 0.09 * (row - 2.5),
-            where="post",
-            color=color,
-            lw=1.6,
-        )
-    ax.set(
-        title=f"{say('temperature')} {temperature:g}",
-        xlabel=say("step"),
-        xlim=(0, 19),
-    )
-axes[0].set_yticks(range(1, 7), notes[1:])
+fig, axes = plt.subplots(3, 1, figsize=(9, 5.2), sharex=True)
+dyes = dict(
+    zip(tunes, (pictures.STATE, pictures.INPUT, pictures.OUTPUT, pictures.GRADIENT))
+)
+for ax, (temperature, written) in zip(axes, composed.items()):
+    for row, melody in enumerate(written):
+        now = ""
+        for t, note in enumerate(melody.split()):
+            # Of which tune are this note and the three around it? Better none new.
+            four = melody[2 * max(t - 3, 0) :][:7]
+            of = [name for name in tunes if four in tunes[name]]
+            now = now if now in of else next(iter(of), "")
+            color = dyes.get(now, pictures.GREY)
+            ax.text(t, row, note, color=color, ha="center", va="center", size=9)
+    ax.set(ylim=(5.6, -0.6), xlim=(-0.5, 20), yticks=[])
+    ax.set_ylabel(f"{say('temperature')}\n{temperature:g}")
+axes[-1].set(xlabel=say("step"), xticks=range(0, 20, 2))
+for name, color in dyes.items():
+    axes[0].plot([], [], color=color, lw=4, label=name)
+fig.legend(loc="outside upper center", ncols=4)
 
 # %% check-1 hide-cell
 assert np.allclose(jax.nn.softmax(jnp.array([1.0, 1.0, 1.0])), 1 / 3)
-assert np.allclose(jax.nn.softmax(10 * scores)[1], 0, atol=1e-6)
+assert np.allclose(jax.nn.softmax(10 * scores), [0.5, 0, 0.5], atol=1e-6)
 
 # %% check-2 hide-cell
-assert np.allclose(aligned.sum(-1), 1, atol=1e-5)
-for row in range(64):
-    assert not aligned[:, row, lengths[row] :].any()
+padded = np.arange(len(source)) >= n[:, None]  # [row, source]
+for looks in aligned:
+    assert np.allclose(looks.sum(-1), 1, atol=1e-5)
+    assert not looks[:, padded].any()
 
 # %% check-3 hide-cell
-certain = write(jax.random.key(5), 0.0)
-assert all(
-    np.array_equal(certain.tokens[:, row], certain.tokens[:, 0]) for row in range(6)
-)
-assert (
-    " ".join(notes[i] for i in certain.tokens[: certain.lengths[0], 0])
-    in tunes.values()
-)
+certain = melodies(jax.random.key(5), 0.0)
+assert len(set(certain)) == 1
+assert certain[0] in tunes.values()

@@ -1,4 +1,4 @@
-"""What the pictures of the lessons share: colours, boxes and arrows, and words in the page's language."""
+"""What the pictures of the lessons share: colours, boxes, arrows, the page's language."""
 
 import os
 
@@ -36,7 +36,7 @@ plt.rcParams.update(
 
 
 def words(chinese):
-    """A function from an English label to the page's language; English where there is no font for the other."""
+    """From an English label to the page's language; English where a font is missing."""
     if _LANGUAGE != "zh" or not _CHINESE:
         return lambda text: text
     return lambda text: chinese[text]
