@@ -1,4 +1,4 @@
-"""What the pictures of the lessons share: colours, boxes, arrows, the page's language."""
+"""What pictures of the lessons share: colours, boxes, arrows, words."""
 
 import os
 
