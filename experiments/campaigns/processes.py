@@ -5,8 +5,9 @@
 runs what `python -m experiments` lists, with --smoke, on one process of two cores and on two processes of one core each (Linux;
 `taskset` of util-linux), one after the other. The two must end with status 0, the second one in silence, and leave the files and
 the metrics of the one, these up to rounding. Then the result is taken away, and the newest checkpoint where it is not the only one,
-and the two go on by --resume to the same end. About forty minutes. Prints a line each and writes processes.json; exits with status
-1 where one was otherwise. What cannot run here, for want of data or of a package, is left out and named.
+and the two go on by --resume to the same end. Five starts of a Python each, nearly all of it compiling. Prints a line each and
+writes processes.json; exits with status 1 where one was otherwise. What cannot run here, for want of data or of a package, is left
+out and named.
 """
 
 import dataclasses
