@@ -17,6 +17,7 @@ from typing import Any
 import tyro
 
 from experiments.common.command import explained, parse
+from experiments.common.processes import heard_from_first, part
 from experiments.common.run import console, write_json
 
 
@@ -95,7 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     with explained("seeds"):
         config = parse(Config, arguments[:cut], "seeds", description=__doc__)
-        console.print(run(config, arguments[cut + 1 :]))
+        part()
+        with heard_from_first():
+            console.print(run(config, arguments[cut + 1 :]))
 
 
 if __name__ == "__main__":

@@ -263,8 +263,7 @@ def write(options: Write) -> None:
             console.print(f"tune {number} did not end within {length} characters: cut", style="dim")
     if options.out is None:
         return
-    with options.out.open("x", encoding="utf-8") as file:
-        file.write(text)
+    store(options.out, text)
     for number, (path, one) in enumerate(zip(midi, written, strict=True), 1):
         score = scores.parse(one.document)
         if score is None:
@@ -274,6 +273,12 @@ def write(options: Write) -> None:
             )
         else:
             scores.write_midi(path, score)
+
+
+@by_first
+def store(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
 
 
 def midi_files(out: Path, count: int) -> list[Path]:

@@ -2,11 +2,12 @@
 
 import json
 import random
+import shutil
 import subprocess
 
 import pytest
 
-from experiments.campaigns import against_a_loop, disk_full, kills, runs
+from experiments.campaigns import against_a_loop, disk_full, kills, processes, runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.experiment]
 
@@ -27,7 +28,7 @@ def test_a_run_that_is_killed(whole):
     assert found == {"experiment": NAME, "kills": 1, "errors": []}
 
 
-@pytest.mark.parametrize("campaign", [kills, against_a_loop, disk_full])
+@pytest.mark.parametrize("campaign", [kills, against_a_loop, disk_full, processes])
 def test_nothing_is_overwritten(campaign, tmp_path, capsys):
     out = tmp_path / "found.json"
     out.touch()
@@ -82,3 +83,23 @@ def test_a_disk_that_gets_full(whole, tmp_path):
     found = disk_full.trial(NAME, whole, 64 * 1024)
     assert found["errors"] == []
     assert "No space left on device: the checkpoint of step 2 needs about" in found["said"]
+
+
+def test_two_processes_that_end_otherwise_are_seen():
+    one = {"a": {"loss": 1.0, "seconds": 3.0}, "records": [0.0, float("nan")], "stopped": "finished"}
+    other = {"a": {"loss": 1.0, "seconds": 9.0}, "records": [1e-8, float("nan")], "stopped": "finished"}
+    assert processes.difference(one, other) == (pytest.approx(1e-5), "records.0")
+    assert processes.difference(one, one | {"a": {"loss": -1.0}}) == (2.0, "a.loss")
+    assert processes.difference(one, one | {"stopped": "early"}) == (float("inf"), "stopped")
+    assert processes.difference(one, {"a": {}})[0] == float("inf")
+    ended = processes.Ended
+    assert processes.check_ended([ended(0, "loss 1", ""), ended(0, "", "")]) == []
+    for second in ended(0, "loss 1", ""), ended(0, "", "a warning"), ended(2, "", "error: no"), ended(None, "", ""):
+        assert len(processes.check_ended([ended(0, "loss 1", ""), second])) == 1
+
+
+def test_an_experiment_with_nothing_to_divide_on_two_processes(tmp_path):
+    if not shutil.which("taskset"):
+        pytest.skip("no taskset, of util-linux")
+    found = processes.trial("cliff", ["--smoke"], tmp_path)
+    assert (found["errors"], found["difference"], found["difference, resumed"]) == ([], 0, 0)

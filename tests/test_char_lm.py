@@ -77,7 +77,7 @@ def final(out):
     config, _, model, params = char_lm.open_trained(out)
     carry = functools.partial(model.initial_state, batch=(config.batch,))
     checkpoints = Checkpoints(out / "checkpoints")
-    restored = checkpoints.restore(supervised.start(config, params, carry)[0])
+    restored = checkpoints.restore(supervised.start(config, params, carry(params))[0])
     checkpoints.close()
     leaves = [jax.random.key_data(a) if jnp_key(a) else a for a in jax.tree.leaves(restored.state)]
     return restored.step, [np.asarray(leaf) for leaf in leaves], result(out)["metrics"]

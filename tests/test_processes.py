@@ -27,6 +27,16 @@ def free_port():
         return one.getsockname()[1]
 
 
+def addresses():
+    """The variables of each process of an experiment on two."""
+    port = free_port()
+    return {
+        "JAX_COORDINATOR_ADDRESS": lambda n: f"localhost:{port}",
+        "JAX_NUM_PROCESSES": lambda n: "2",
+        "JAX_PROCESS_ID": str,
+    }
+
+
 def together(commands, **variables):
     """What each of the programs prints, side by side; (status, stdout, stderr) of each."""
     environment = {**os.environ, "PYTHONPATH": ROOT}
@@ -104,15 +114,9 @@ def test_every_process_has_as_many_rows(tmp_path):
 @pytest.mark.experiment
 def test_an_experiment_on_two_processes(tmp_path):
     """One directory, one result, that of one process with as many devices; the other process is silent."""
-    port = free_port()
-    variables = {
-        "JAX_COORDINATOR_ADDRESS": lambda n: f"localhost:{port}",
-        "JAX_NUM_PROCESSES": lambda n: "2",
-        "JAX_PROCESS_ID": str,
-    }
     options = ["--hidden", "8", "--dropout", "0", "--epochs", "2", "--every", "8", "--out"]
     command = [sys.executable, "-m", "experiments.time_series", *options]
-    (first, said, _), (second, silent, _) = together([[*command, str(tmp_path / "two")]] * 2, **variables)
+    (first, said, _), (second, silent, _) = together([[*command, str(tmp_path / "two")]] * 2, **addresses())
     assert (first, second) == (0, 0)
     assert "validation" in said
     assert "validation" not in silent
@@ -122,6 +126,39 @@ def test_an_experiment_on_two_processes(tmp_path):
     assert len(results[1]["machine"]["devices"]) == 2 * len(results[0]["machine"]["devices"])
     one, two = ([record["valid"] for record in result["metrics"]["records"]] for result in results)
     np.testing.assert_allclose(two, one, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.experiment
+def test_what_was_trained_by_two_is_tried_by_two(tmp_path):
+    """With a state carried from batch to batch, of which each process trained its rows; the first one writes."""
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"{n} bottles of beer\n" for n in range(200)))
+    small = ["--hidden", "4", "--embedding", "4", "--batch", "4", "--window", "8", "--steps", "2", "--every", "1"]
+    command = [sys.executable, "-m", "experiments.char_lm"]
+    trained = together([[*command, "--data", text, *small, "--out", tmp_path / "run"]] * 2, **addresses())
+    assert [status for status, *_ in trained] == [0, 0], trained
+    options = ["sample", "--run", tmp_path / "run", "--prompt", "1", "--length", "9"]
+    (first, said, _), (second, silent, _) = together([[*command, *options]] * 2, **addresses())
+    own = [[line for line in text.splitlines() if "[Gloo]" not in line] for text in (said, silent)]
+    assert (first, second, own[1]) == (0, 0, [])
+    assert own[0]
+
+
+@pytest.mark.slow
+@pytest.mark.experiment
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_error_on_one_of_two_processes(tmp_path, which):
+    """The other one ends too, and says what that one said."""
+    (tmp_path / "0.txt").write_text("one line\n" * 500)
+    names = ("0.txt", "none.txt") if which else ("none.txt", "0.txt")
+    command = [sys.executable, "-m", "experiments.char_lm", "--smoke", "--out", tmp_path / "run", "--data"]
+    found = together([[*command, tmp_path / name] for name in names], **addresses())
+    assert [status for status, *_ in found] == [2, 2], found
+    wrong = f"file {tmp_path / 'none.txt'} does not exist"
+    assert found[which][2].startswith(f"error: {wrong}")
+    assert f"process {which} of 2 ended: {wrong}" in found[1 - which][2]
+    assert not (tmp_path / "run").exists()
 
 
 MODEL_AXIS = """

@@ -15,9 +15,9 @@ import tyro
 
 from experiments.common.extras import MissingPackage
 from experiments.common.options import flag
-from experiments.common.processes import end_of_one, join
-from experiments.common.run import C, Run, RunConfig, console, open_finished
-from jrnn.train import NonFiniteLoss, ProcessLost, is_first, of_first
+from experiments.common.processes import end, heard_from_first, join, words_of_others
+from experiments.common.run import C, Run, RunConfig, open_finished
+from jrnn.train import NonFiniteLoss, ProcessLost, of_first
 from jrnn.train.processes import losing_none
 
 T = TypeVar("T")
@@ -54,24 +54,30 @@ def command(
     def main(arguments: Sequence[str] | None = None) -> None:
         given = list(sys.argv[1:] if arguments is None else arguments)
         with explained(name):
-            if given and given[0] in (also or {}):
-                options, other = (also or {})[given[0]]
-                other(parse(options, given[1:], f"{name} {given[0]}"))
-                return
-            prepare()
+            other = (also or {}).get(given[0]) if given else None
+            if other is None:
+                prepare()
             join()
-            console.quiet = not is_first()
-            if issubclass(config_type, RunConfig):
-                run(*open_run(name, config_type, given))
-            else:
-                run(parse(config_type, given, name, description=_about(config_type)))
+            with heard_from_first():
+                if other is not None:
+                    other[1](parse(other[0], given[1:], f"{name} {given[0]}"))
+                elif issubclass(config_type, RunConfig):
+                    run(*open_run(name, config_type, given))
+                else:
+                    run(parse(config_type, given, name, description=_about(config_type)))
+            of_first(None)  # none leaves before all are through
 
     return main
 
 
 def parse(options: type[T], arguments: Sequence[str], name: str, **more: Any) -> T:
     """The options of `python -m experiments.NAME`; `more` is as for `tyro.cli`."""
-    return tyro.cli(options, args=arguments, prog=f"python -m experiments.{name}", **more)
+    try:
+        return tyro.cli(options, args=arguments, prog=f"python -m experiments.{name}", **more)
+    except SystemExit as leaving:  # what is wrong is said
+        if leaving.code:
+            end(2, words="its options are not those of the experiment")
+        raise
 
 
 @contextlib.contextmanager
@@ -81,17 +87,16 @@ def explained(name: str) -> Iterator[None]:
         with losing_none(lambda: "what was saved is kept"):
             yield
     except KeyboardInterrupt:
-        raise SystemExit(130) from None  # as the shell has it for SIGINT
-    except (ValueError, OSError, NonFiniteLoss, MissingPackage, ProcessLost) as error:
-        which = f"{name} " if isinstance(error, MissingPackage) else ""
-        what = ", with --resume where a run was begun" if isinstance(error, ProcessLost) else ""
-        print(f"error: {which}{error}{what}", file=sys.stderr, flush=True)
-        end_of_one(2)
-        raise SystemExit(2) from error
-    except Exception:
+        end(130, words="it was interrupted")  # as the shell has it for SIGINT
+    except ProcessLost as error:
+        said = f"error: {error}, with --resume where a run was begun"
+        end(2, "\n".join(filter(None, [said, words_of_others()])))
+    except (ValueError, OSError, NonFiniteLoss, MissingPackage) as error:
+        said = f"{name} {error}" if isinstance(error, MissingPackage) else str(error)
+        end(2, f"error: {said}", said)
+    except Exception as error:
         if jax.distributed.is_initialized():
-            traceback.print_exc()
-        end_of_one(1)
+            end(1, traceback.format_exc(), f"{type(error).__name__}: {error}")
         raise
 
 

@@ -90,11 +90,10 @@ def adamw(steps: int, learning_rate: float, *, weight_decay: float, clip: float)
 
 
 def start(
-    config: FitConfig, params: Any, carry: Carry | None = None, *, steps: int = 1
+    config: FitConfig, params: Any, carried: Any = (), *, steps: int = 1
 ) -> tuple[TrainState, optax.GradientTransformation]:
-    """The state before the first of `steps` steps, and the optimizer."""
+    """The state before the first of `steps` steps, and the optimizer. `carried` is what the first batch is given: see `Carry`."""
     optimizer = adamw(steps, config.learning_rate, weight_decay=config.weight_decay, clip=config.clip)
-    carried = () if carry is None else own_rows(carry(params), 0)
     return init_state(params, optimizer, jax.random.key(config.seed + 1), carried), optimizer
 
 
@@ -133,7 +132,8 @@ def train(
     """
     one_pass = 0 if isinstance(batches, grain.IterDataset) else len(batches)
     steps = config.steps if isinstance(config, StepsConfig) else config.epochs * one_pass
-    state, optimizer = start(config, params, carry, steps=steps)
+    carried = () if carry is None else own_rows(carry(params), 0)
+    state, optimizer = start(config, params, carried, steps=steps)
     checkpoints = run.open_checkpoints()
     done = max(checkpoints.steps(), default=0)
     weights = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -173,7 +173,9 @@ def restore(run: Run, params: Any, carry: Carry | None = None) -> Any:
     """The best parameters of a run that `train` trained, like `params`; with the `carry` that it was given."""
     assert isinstance(run.config, FitConfig)
     checkpoints = run.open_checkpoints()
-    best = checkpoints.restore(start(run.config, params, carry)[0], checkpoints.best()).state.params
+    # Whole, though several processes may each have trained on rows of theirs.
+    carried = () if carry is None else carry(params)
+    best = checkpoints.restore(start(run.config, params, carried)[0], checkpoints.best()).state.params
     checkpoints.close()
     return best
 

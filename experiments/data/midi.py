@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common.extras import need
+from experiments.common.processes import by_first
 
 KEYS = 88
 LOWEST = 21
@@ -59,6 +60,7 @@ def read(path: Path, beats: float) -> np.ndarray:
     return roll_of(notes, beats)
 
 
+@by_first
 def write(path: Path, roll: np.ndarray, beats: float, *, tempo: float = 100.0, velocity: int = 80) -> None:
     """A roll [time, 88] as a MIDI file, at `tempo` quarter notes a minute; a key held over frames is one note.
 

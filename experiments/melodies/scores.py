@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.common.extras import need
+from experiments.common.processes import by_first
 from experiments.data import abc_notation
 
 
@@ -58,6 +59,7 @@ def music_of(document: str) -> str:
     return "".join(lines).replace(" ", "")
 
 
+@by_first
 def write_midi(path: Path, score: Any) -> None:
     """A file with the repeats played; where music21 cannot play them, all as it is written, once."""
     exceptions = need("music21.exceptions21", "music")
