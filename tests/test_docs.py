@@ -167,3 +167,14 @@ def test_what_is_said_of_the_version_agrees():
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     assert ruff is not None
     assert f"rev: v{ruff[1]}" in hooks
+
+
+def test_code_fits_its_page():
+    """A page shows 88 columns or so; the lessons' code is linted for it."""
+    wide = []
+    for path in [*DOCS.glob("*.md"), *DOCS.glob("guides/*.md")]:
+        for code in re.findall(
+            r"^```(?:\{code-cell\}|python)\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        ):
+            wide += [f"{path.name}: {line}" for line in code.splitlines() if len(line) > 90]
+    assert not wide

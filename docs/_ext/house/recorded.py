@@ -9,6 +9,8 @@ from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "experiments" / "results"
+MOST = 16
+"""Numbers of a run that a sentence lists."""
 MEMORY = ROOT / "experiments" / "benchmarks" / "results" / "2026-11-25-epyc-2-cores-memory" / "result.json"
 
 
@@ -41,6 +43,8 @@ class Recorded(SphinxDirective):
 def said(name: str, result: dict) -> str:
     """One sentence about a recorded run: its command, what it came to and with which versions."""
     numbers = list(_numbers(result["metrics"]))
+    if len(numbers) > MOST:
+        numbers = [f"{len(numbers)} numbers, in `experiments/results/{name}/result.json`"]
     versions, machine = result["versions"], result["machine"]
     floors = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in result.get("floors", {}).items())
     floor = f" (floors: {floors})" if floors else ""
