@@ -20,7 +20,7 @@ PICTURES = {
     "prediction.png": "frames that were predicted", "forecast.png": "forecasts", "slots.png": "slots of sentences",
     "cliff.png": "the loss and two ways down", "influence.png": "loss by step of each learner",
     "copy.png": "words learnt by each learner", "vanishing.png": "gradients by lag", "chaos.png": "exponents by gain",
-    "fixed_points.png": "states and fixed points",
+    "fixed_points.png": "states and fixed points", "perceptual.png": "what it answers, how, and by which weights",
 }  # fmt: skip
 
 
