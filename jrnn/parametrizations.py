@@ -50,7 +50,7 @@ class DalesLaw(Parametrization):
     excitatory: float = 0.8
 
     def __post_init__(self) -> None:
-        check_share("DalesLaw", "excitatory", self.excitatory)
+        _check_share("DalesLaw", "excitatory", self.excitatory)
 
     def signs(self, units: int) -> np.ndarray:
         """1 for each unit that excites, -1 for each that inhibits: [units]."""
@@ -85,7 +85,7 @@ class Sparse(Parametrization):
     self_connections: bool = dataclasses.field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_share("Sparse", "density", self.density)
+        _check_share("Sparse", "density", self.density)
         if self.density == 0:
             raise ValueError("Sparse: density is 0; expected a share of the connections in (0, 1]")
 
@@ -115,7 +115,7 @@ def _like(values: Any, w: jax.Array) -> jax.Array:
     return jnp.broadcast_to(jnp.asarray(values, w.dtype), w.shape)
 
 
-def check_share(owner: str, name: str, value: Any) -> None:
+def _check_share(owner: str, name: str, value: Any) -> None:
     """A plain number in [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{owner}: {name} is {value!r}; expected a plain number, a share in [0, 1]")

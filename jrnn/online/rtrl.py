@@ -14,7 +14,9 @@ from .method import Method, contract, from_initial_state, identity, transition
 class RTRL(Method[list[jax.Array]]):
     """Real-time recurrent learning (Williams & Zipser 1989): the influence itself, and with it the exact gradient.
 
-        M_t = J_t M_{t-1} + I_t,   J_t = d s_t / d s_{t-1},   I_t = d s_t / d params
+        M_t = J_t M_{t-1} + I_t
+        J_t = d s_t / d s_{t-1}
+        I_t = d s_t / d params
 
     The trace holds n x P floats a row, for n floats of state and P parameters, and a window costs n backward passes and the
     product J M, n^2 P: for small networks. With windows of k steps it is the hybrid of Schmidhuber (1992), at a k-th of the cost a

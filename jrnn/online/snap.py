@@ -90,7 +90,7 @@ class SnAp(Units):
 
     `SnAp()`, n = 1: each parameter's influence on the unit that it moves first, the unit's own recurrent weight included (and from
     one array of its state to another, more than the paper keeps). L x P floats a row, for L arrays of state and P parameters, and
-    a few operations for each; for one cell whose `update` is pointwise.
+    a few operations for each, once a window; for one cell whose `update` is pointwise.
 
     `SnAp(pattern(layer, params, n))`: the influence on all that a parameter reaches within n steps, where weights are sparse; for
     any layer. Of Q parameters that each reach up to K floats, Q x K floats a row, and n backward passes and Q K^2 operations a
