@@ -100,8 +100,8 @@ def main(arguments: list[str] | None = None) -> None:
         run.start()
         result = {}
         console.print(f"| cell | {' | '.join(METHODS)} |\n|---|{'---|' * len(METHODS)}", markup=False)
-        for name, point in POINTS.items():
-            found = result[name] = measured(*point, config.rounds)
+        for name, (cell, rows, window) in POINTS.items():
+            found = result[name] = measured(cell, rows, window, config.rounds)
             plain = found["none"]["milliseconds"]
             cells = [f"{plain:.3f} ms"]
             for method in list(METHODS)[1:]:

@@ -185,6 +185,7 @@ def campaign(config: Config) -> None:
     need("hypothesis", "test")  # or this is said once
     each, started = -(-config.examples // len(MODELS)), clock()
     found: dict[str, str | None] = {}
+    minutes = 0.0
     spawned = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(cores(), spawned, max_tasks_per_child=1) as pool:
         waiting = {pool.submit(differs, name, each, config.seed): name for name in MODELS}
