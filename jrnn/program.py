@@ -40,7 +40,9 @@ class Program:
         """The variables of each argument."""
         if lifted:
             first = [variable for variable, _ in lifted]
-            jaxpr = jaxpr.replace(constvars=kept, invars=[*first, *jaxpr.invars])
+            # Since jax 0.12 a jaxpr holds its constants, and takes variables without them for arguments.
+            held: dict[str, Any] = {"consts": self.consts} if hasattr(jaxpr, "consts") else {}
+            jaxpr = jaxpr.replace(constvars=kept, invars=[*first, *jaxpr.invars], **held)
         self.jaxpr = jaxpr
         self.structure = jax.tree.structure(self.out)
 
