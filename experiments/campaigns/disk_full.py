@@ -17,14 +17,14 @@ from typing import Any
 
 from experiments.benchmarks import measure
 from experiments.campaigns import runs
-from experiments.common.command import explained, parse
-from experiments.common.options import Count
+from experiments.common.command import command
+from experiments.common.options import Count, NewFile
 from experiments.common.run import console, write_json
 
 NAME = "campaigns.disk_full"
 ROOM = "size=1g"
 MARGIN = 1_000_000  # that a checkpoint wants free besides
-INSIDE = "--inside"  # the namespace that may mount: how this calls itself
+INSIDE = "inside"  # the namespace that may mount: how this calls itself
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Config:
 
     sizes: Count = 8
     """How many sizes of the disk for each experiment, from nothing to nearly what a run takes."""
-    out: Path = Path("disk_full.json")
+    out: NewFile = Path("disk_full.json")
     """What is written; it must not exist yet."""
 
 
@@ -67,6 +67,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def campaign(config: Config) -> None:
+    """Every size of the disk for each experiment."""
     found = []
     for name in runs.RUNS:
         with tempfile.TemporaryDirectory() as parent:
@@ -78,25 +79,17 @@ def campaign(config: Config) -> None:
             found.append(one := trial(name, whole, size))
             console.print(f"{name}, {size:,} bytes: {'; '.join(one['errors']) or one['said']:.160}")
             write_json(config.out, {"machine": measure.machine(), "trials": found})
-    wrong = [one for one in found if one["errors"]]
-    console.print(f"{len(found)} trials, {len(wrong)} of them wrong; {config.out}")
-    if wrong:
-        raise SystemExit(1)
+    runs.finish(found, f"{len(found)} trials", config.out)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    inside = given[-1:] == [INSIDE]
-    with explained(NAME):
-        config = parse(Config, given[:-1] if inside else given, NAME, description=__doc__)
-        if inside:
-            campaign(config)
-            return
-        if config.out.exists():
-            raise ValueError(f"--out {config.out} exists, and nothing is overwritten: choose another")
-        own = [sys.executable, "-m", f"experiments.{NAME}", *given, INSIDE]
-        raise SystemExit(subprocess.run(["unshare", "--map-root-user", "--mount", *own]).returncode)
+def enter(config: Config) -> None:
+    """The campaign, in a namespace of its own."""
+    options = ["--sizes", str(config.sizes), "--out", str(config.out)]
+    inside = [sys.executable, "-m", f"experiments.{NAME}", INSIDE, *options]
+    raise SystemExit(subprocess.run(["unshare", "--map-root-user", "--mount", *inside]).returncode)
 
+
+main = command(NAME, Config, enter, also={INSIDE: (Config, campaign)}, prepare=lambda: None)
 
 if __name__ == "__main__":
     main()

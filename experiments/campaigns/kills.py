@@ -11,7 +11,6 @@ import dataclasses
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,8 +18,8 @@ from typing import Any
 
 from experiments.benchmarks import measure
 from experiments.campaigns import runs
-from experiments.common.command import explained, parse
-from experiments.common.options import Count
+from experiments.common.command import command
+from experiments.common.options import Count, NewFile
 from experiments.common.run import console, write_json
 
 NAME = "campaigns.kills"
@@ -34,7 +33,7 @@ class Config:
     """How many in all."""
     seed: int = 0
     """Of the moments."""
-    out: Path = Path("kills.json")
+    out: NewFile = Path("kills.json")
     """What is written; it must not exist yet."""
 
 
@@ -67,8 +66,6 @@ def one_run(name: str, undisturbed: tuple[dict[str, Any], float], draw: random.R
 
 
 def campaign(config: Config) -> None:
-    if config.out.exists():
-        raise ValueError(f"--out {config.out} exists, and nothing is overwritten: choose another")
     draw = random.Random(config.seed)
     known: dict[str, tuple[dict[str, Any], float]] = {}
     with tempfile.TemporaryDirectory() as parent:
@@ -83,17 +80,10 @@ def campaign(config: Config) -> None:
         console.print(f"{name}: {one['kills']} kills; {'; '.join(one['errors']) or 'as if never killed'}")
         plain = {"kills": config.kills, "seed": config.seed}
         write_json(config.out, {"machine": measure.machine(), "config": plain, "runs": found})
-    wrong = [one for one in found if one["errors"]]
-    kills = sum(one["kills"] for one in found)
-    console.print(f"{kills} kills, {len(found)} runs, {len(wrong)} of them not as if never killed; {config.out}")
-    if wrong:
-        raise SystemExit(1)
+    runs.finish(found, f"{sum(one['kills'] for one in found)} kills, {len(found)} runs", config.out)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    with explained(NAME):
-        campaign(parse(Config, sys.argv[1:] if arguments is None else arguments, NAME, description=__doc__))
-
+main = command(NAME, Config, campaign, prepare=lambda: None)
 
 if __name__ == "__main__":
     main()

@@ -2,8 +2,8 @@
 
     python -m experiments.campaigns.processes
 
-runs what `python -m experiments` lists, with --smoke, on one process of two cores and on two processes of one core each (Linux;
-`taskset` of util-linux), one after the other. The two must end with status 0, the second one in silence, and leave the files and
+runs what `python -m experiments` lists, with --smoke, on one process of two cores and on two processes of one core each (Linux),
+one after the other. The two must end with status 0, the second one in silence, and leave the files and
 the metrics of the one, these up to rounding. Then the result is taken away, and the newest checkpoint where it is not the only one,
 and the two go on by --resume to the same end. Five starts of a Python each, nearly all of it compiling. Prints a line each and
 writes processes.json; exits with status 1 where one was otherwise. What cannot run here, for want of data or of a package, is left
@@ -27,7 +27,8 @@ from typing import Any, NamedTuple
 from experiments.__main__ import listing
 from experiments.benchmarks import measure
 from experiments.campaigns import runs
-from experiments.common.command import explained, parse
+from experiments.common.command import command
+from experiments.common.options import NewFile
 from experiments.common.processes import VARIABLES
 from experiments.common.run import console, write_json
 
@@ -56,7 +57,7 @@ class Config:
 
     only: tuple[str, ...] = ()
     """Which; by default all."""
-    out: Path = Path("processes.json")
+    out: NewFile = Path("processes.json")
     """What is written; it must not exist yet."""
 
     def __post_init__(self) -> None:
@@ -80,11 +81,11 @@ def together(command: Sequence[str], count: int) -> list[Ended]:
         port = one.getsockname()[1]
     started = []
     for which in range(count):
-        own = ",".join(map(str, cores[which::count]))
         values = (f"localhost:{port}", str(count), str(which))
         variables = dict(zip(VARIABLES, values, strict=True)) if count > 1 else {}
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(["taskset", "-c", own, *command], env={**os.environ, **variables}, **pipes))
+        started.append(process := subprocess.Popen(command, env={**os.environ, **variables}, **pipes))
+        os.sched_setaffinity(process.pid, cores[which::count])  # before it asks: Python takes longer to start
     until, found = time.monotonic() + SECONDS, []
     for process in started:
         try:
@@ -207,8 +208,6 @@ def compare(one: dict[str, Any], two: dict[str, Any], errors: list[str], when: s
 
 
 def campaign(config: Config) -> None:
-    if config.out.exists():
-        raise ValueError(f"--out {config.out} exists, and nothing is overwritten: choose another")
     found = []
     with tempfile.TemporaryDirectory() as folder:
         trained = Path(folder) / "trained"
@@ -225,16 +224,10 @@ def campaign(config: Config) -> None:
                     markup=False,
                 )
                 write_json(config.out, {"machine": measure.machine(), "trials": found})
-    wrong = [one for one in found if one["errors"]]
-    console.print(f"{len(found)} experiments, {len(wrong)} of them otherwise; {config.out}")
-    if wrong:
-        raise SystemExit(1)
+    runs.finish(found, f"{len(found)} experiments", config.out)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    with explained(NAME):
-        campaign(parse(Config, sys.argv[1:] if arguments is None else arguments, NAME, description=__doc__))
-
+main = command(NAME, Config, campaign, prepare=lambda: None)
 
 if __name__ == "__main__":
     main()

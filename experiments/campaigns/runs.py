@@ -6,12 +6,15 @@ import logging
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from experiments.common.run import console
 
 RUNS = {
     "time_series": ["--hidden", "8", "--epochs", "12", "--every", "8"],
@@ -62,3 +65,11 @@ def _digest(step: Path) -> str:
 def was_begun(directory: Path) -> bool:
     """Whether there is a run to go on with."""
     return (directory / "config.json").exists()
+
+
+def finish(found: Sequence[Mapping[str, Any]], tried: str, out: Path) -> None:
+    """Say how it went; exit status 1 where something of what was `tried` was otherwise."""
+    wrong = sum(bool(one["errors"]) for one in found)
+    console.print(f"{tried}, {wrong} of them otherwise; {out}")
+    if wrong:
+        raise SystemExit(1)

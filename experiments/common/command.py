@@ -14,7 +14,7 @@ import jax
 import tyro
 
 from experiments.common.extras import MissingPackage
-from experiments.common.options import flag
+from experiments.common.options import check, flag
 from experiments.common.processes import end, heard_from_first, join, words_of_others
 from experiments.common.run import C, Run, RunConfig, open_finished
 from jrnn.train import NonFiniteLoss, ProcessLost, of_first
@@ -71,13 +71,15 @@ def command(
 
 
 def parse(options: type[T], arguments: Sequence[str], name: str, **more: Any) -> T:
-    """The options of `python -m experiments.NAME`; `more` is as for `tyro.cli`."""
+    """The options of `python -m experiments.NAME`, each what its type says; `more` is as for `tyro.cli`."""
     try:
-        return tyro.cli(options, args=arguments, prog=f"python -m experiments.{name}", **more)
+        given = tyro.cli(options, args=arguments, prog=f"python -m experiments.{name}", **more)
     except SystemExit as leaving:  # what is wrong is said
         if leaving.code:
             end(2, words="its options are not those of the experiment")
         raise
+    check(given)
+    return given
 
 
 @contextlib.contextmanager
