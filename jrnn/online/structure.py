@@ -24,6 +24,13 @@ class Structure(NamedTuple):
     recurrent: bool  # a unit's way to itself through `recur` is the diagonal of its recurrent weights
 
 
+class Ready(NamedTuple):
+    """What `Apart` makes of parameters, once a run."""
+
+    all: Any
+    own: Any  # without the recurrent weights between units; None: nothing goes through `recur`
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Apart(Wrapper):
@@ -37,28 +44,33 @@ class Apart(Wrapper):
     def init(self, key: jax.Array) -> Any:
         return self.cell.init(key)
 
+    def prepare(self, params: Any) -> Any:
+        if isinstance(params, Ready):
+            return params
+        if not self.itself:
+            return Ready(self.cell.prepare(params), None)
+        own = initializers.diagonal(self.cell, params) if self.cell.recurrent else params
+        return Ready(self.cell.prepare(params), lax.stop_gradient(self.cell.prepare(own)))
+
     def initial_state(self, params: Any, batch: tuple[int, ...] = (), key: jax.Array | None = None) -> Any:
-        return self.cell.initial_state(params, batch, key)
+        return self.cell.initial_state(self.prepare(params).all, batch, key)
 
     def project(self, params: Any, x: jax.Array) -> Any:
-        return self.cell.project(params, x)
-
-    def prepare(self, params: Any) -> Any:
-        return params  # `recur` asks for the diagonal of what it is given
+        return self.cell.project(self.prepare(params).all, x)
 
     def recur(self, params: Any, state: Any) -> Any:
-        r = self.cell.recur(params, lax.stop_gradient(state))
+        ready = self.prepare(params)
+        r = self.cell.recur(ready.all, lax.stop_gradient(state))
         if not self.itself:
             return r
-        own = initializers.diagonal(self.cell, params) if self.cell.recurrent else params
-        to_itself = self.cell.recur(lax.stop_gradient(own), state)
+        to_itself = self.cell.recur(ready.own, state)
         return jax.tree.map(lambda r, a: r + (a - lax.stop_gradient(a)), r, to_itself)
 
     def update(self, params: Any, state: Any, z: Any, r: Any) -> Any:
-        return self.cell.update(params, state, z, r)
+        return self.cell.update(self.prepare(params).all, state, z, r)
 
     def readout(self, params: Any, state: Any, x: jax.Array) -> Any:
-        return self.cell.readout(params, state, x)
+        return self.cell.readout(self.prepare(params).all, state, x)
 
 
 def along_leaves(
