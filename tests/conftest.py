@@ -39,8 +39,8 @@ pytest.register_assert_rewrite("laws")
 
 
 QUICK = (
-    "test_bad_input", "test_decode", "test_gradient", "test_house", "test_laws", "test_layers", "test_losses", "test_noise",
-    "test_oracle_numpy",
+    "test_bad_cells", "test_bad_input", "test_decode", "test_gradient", "test_house", "test_laws", "test_layers", "test_losses",
+    "test_noise", "test_oracle_numpy",
 )  # fmt: skip
 """The modules that run without the slow tests, which take the rest: experiments, other libraries, whole grids of combinations."""
 
@@ -102,6 +102,13 @@ def data_dir() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip(f"no data: {path} is not a directory; set JRNN_DATA")
     return path
+
+
+@pytest.fixture
+def standard_promotion():
+    """Optax's own arithmetic mixes integers and floats."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 @pytest.fixture

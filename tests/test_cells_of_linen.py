@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from cases import key, random_inputs, random_params, run, same
 from flax import linen as nn
-from test_flax_linen import HIDDEN, INPUT, X, random_like, shapes
+from flax_cases import HIDDEN, INPUT, X
+from linen_modules import random_like, shapes
 
 import jrnn
 from jrnn.flax.linen import RNN, FlaxCell

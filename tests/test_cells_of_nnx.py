@@ -7,7 +7,8 @@ import laws
 import pytest
 from cases import run, same
 from flax import nnx
-from test_flax_nnx import HIDDEN, INPUT, X, paths, rngs, shaken
+from flax_cases import HIDDEN, INPUT, X
+from nnx_modules import paths, rngs, shaken
 
 import jrnn
 from jrnn.flax.nnx import RNN, FlaxCell
