@@ -52,13 +52,12 @@ def experiment(run: Run, config: Config) -> None:
     """Descend twice, draw, write result.json."""
     began = time.perf_counter()
     run.start()
-    runs = {"plain": None, "clipped": config.clip}
-    options: dict[str, Any] = {"time": config.time, "learning_rate": config.learning_rate, "steps": config.steps}
-    found = {name: descend(config.w, config.b, clip=clip, **options) for name, clip in runs.items()}
-    draw(
-        run.directory / "cliff.png", found["plain"], found["clipped"], time=config.time, clip=config.clip,
-        resolution=config.resolution,
-    )  # fmt: skip
+    plain, clipped = (
+        descend(config.w, config.b, time=config.time, learning_rate=config.learning_rate, steps=config.steps, clip=clip)
+        for clip in (None, config.clip)
+    )
+    picture = run.directory / "cliff.png"
+    draw(picture, plain, clipped, time=config.time, clip=config.clip, resolution=config.resolution)
     metrics = {
         name: {
             "loss": float(one.loss[-1]),
@@ -67,7 +66,7 @@ def experiment(run: Run, config: Config) -> None:
             "largest_gradient": float(one.gradient.max()),
             "longest_step": float(np.hypot(np.diff(one.w), np.diff(one.b)).max()),
         }
-        for name, one in found.items()
+        for name, one in (("plain", plain), ("clipped", clipped))
     }
     path = run.write_result(metrics=metrics, floors={}, seconds=time.perf_counter() - began)
     for name, one in metrics.items():
@@ -75,7 +74,7 @@ def experiment(run: Run, config: Config) -> None:
             f"{name:8} largest gradient {one['largest_gradient']:8.3g}, longest step {one['longest_step']:6.3g}, in the end "
             f"w = {one['w']:.3g}, b = {one['b']:.3g}, loss {one['loss']:.2g}"
         )
-    console.print(f"{path}; the picture is {run.directory / 'cliff.png'}")
+    console.print(f"{path}; the picture is {picture}")
 
 
 main = command(NAME, Config, experiment)
