@@ -17,7 +17,7 @@ What was trained writes a tune in the metre and key that are asked for:
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -67,12 +67,16 @@ class Config(RecurrentConfig, supervised.TrainingConfig):
     """They are written only from the smallest set of most likely characters whose probability reaches p."""
     written: Count = 100
     """How many to write after training."""
-    epochs: Count = 20
+    epochs: Count | None = None
+    """Passes over the training data; by default 8, for nottingham and files 20."""
     learning_rate: float = 0.004
 
     SMOKE: ClassVar[dict[str, Any]] = {
         "hidden": 8, "embedding": 8, "epochs": 1, "written": 4, "longest": 200,
     }  # fmt: skip
+
+    def resolved(self) -> Self:
+        return self.filled({"epochs": 8 if self.data == "music21" and not self.files else 20})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
