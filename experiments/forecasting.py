@@ -50,11 +50,11 @@ class Config(CellConfig, TrainingConfig):
 
     data: Data | None = None
     """The weekly CO2 above Mauna Loa, which needs no download, or ETTh1; by default ETTh1 where a data folder is given."""
-    csv: Path | None = None
+    file: Path | None = None
     """A csv file in their place: a header, times in the first column at equal steps, numbers in all others. Commas, semicolons or
     tabs between them."""
     encoding: Encoding = "utf-8"
-    """Of the csv file: latin-1, cp1252 and so on."""
+    """Of --file: latin-1, cp1252 and so on."""
     lookback: int | None = None
     """Rows that a forecast is made from; by default 104 of co2 and 96 of others."""
     horizon: int | None = None
@@ -76,7 +76,7 @@ class Config(CellConfig, TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_one(self, "data", "csv")
+        check_one(self, "data", "file")
         if self.hidden % 2:
             raise ValueError(f"--hidden is {self.hidden}; expected an even number, at least 2")
         if self.segment is None:
@@ -89,7 +89,7 @@ class Config(CellConfig, TrainingConfig):
     def resolved(self) -> Self:
         """With the data that are read and what suits them."""
         name = self.data
-        if name is None and self.csv is None:
+        if name is None and self.file is None:
             name = "etth1" if folder_given(self.data_dir) else "co2"
         return dataclasses.replace(self.filled(TASKS.get(name or "", ANY_OTHER)._asdict()), data=name)
 
@@ -208,7 +208,7 @@ def forecast(model: Forecaster, params: Any, windows: data.Windows) -> np.ndarra
 def experiment(run: Run, config: Config) -> None:
     """Train, test the best checkpoint, write result.json and the picture."""
     task = Task(*(getattr(config, name) for name in Task._fields))
-    series = data.load(config.data or "co2", file=config.csv, encoding=config.encoding, data_dir=config.data_dir)
+    series = data.load(config.data or "co2", file=config.file, encoding=config.encoding, data_dir=config.data_dir)
     for note in series.notes:
         console.print(f"{series.name}: {note}", style="dim")
     parts = {part: data.windows(series, part, lookback=task.lookback, horizon=task.horizon) for part in data.PARTS}

@@ -6,7 +6,7 @@ by the words around it, even a city that no training sentence names:
 
     python -m experiments.slot_filling demo "arrive Taipei on November 2nd" "leave Taipei on November 2nd"
 
-Utterances of your own: `--folder DIR`, as SNIPS comes.
+Utterances of your own: `--data DIR`, as SNIPS comes.
 """
 
 import collections
@@ -63,8 +63,8 @@ TARGET = {False: 94.0, True: 95.0}  # span F1 of one direction, of both
 class Config(supervised.TrainingConfig):
     """Train to label slots and intent."""
 
-    folder: Path | None = None
-    """Utterances of your own in place of ATIS: train, valid and test, each with seq.in, seq.out and label, a line for each
+    data: Path | None = None
+    """A folder of your own utterances in place of ATIS: train, valid and test, each with seq.in, seq.out and label, a line for each
     utterance, as SNIPS comes. The step that is best on valid is kept."""
 
     model: Literal[tuple(MODELS)] = "bi-lstm"  # type: ignore[valid-type]
@@ -188,7 +188,7 @@ def make_label(model: SlotFiller, names: Names) -> Callable[[SlotFillerParams, S
 
 def experiment(run: Run, config: Config) -> None:
     """Train one model, or all of them."""
-    data = atis.load(config.data_dir) if config.folder is None else atis.load_folder(config.folder)
+    data = atis.load(config.data_dir) if config.data is None else atis.load_folder(config.data)
     if config.utterances is not None:
         data = atis.Atis(*(part[: config.utterances] for part in data))
     (compare if config.compare else train)(run, config, data)
@@ -196,7 +196,7 @@ def experiment(run: Run, config: Config) -> None:
 
 def train(run: Run, config: Config, data: atis.Atis) -> None:
     """Train one model, evaluate its best checkpoint, write result.json."""
-    own = config.folder is not None
+    own = config.data is not None
     selects = config.held_out or own
     if not selects:
         data = data._replace(train=[*data.train, *data.valid])
@@ -268,7 +268,7 @@ def compare(run: Run, config: Config, data: atis.Atis) -> None:
                 )
                 train(Run(NAME, one, directory), one, data)
             results[name].append(of_first(json.loads(done.read_text()) if is_first() else None))
-    published = PUBLISHED if config.folder is None else {}
+    published = PUBLISHED if config.data is None else {}
     scores = {name: [result["metrics"]["test"] for result in found] for name, found in results.items()}
     minutes = {name: sum(result["seconds"] for result in found) / 60 for name, found in results.items()}
     table = Table("model", "directions", "span F1", *(["target"] if published else []), "intent %", "minutes")

@@ -44,7 +44,7 @@ SHORT = ["--lookback", "24", "--horizon", "24", "--segment", "6", "--batch", "64
 
 @pytest.mark.usefixtures("as_a_user")
 def test_what_a_run_leaves_behind(table, tmp_path, capsys):
-    forecasting.main(["--smoke", "--csv", str(table), "--out", str(tmp_path / "run"), *SHORT])
+    forecasting.main(["--smoke", "--file", str(table), "--out", str(tmp_path / "run"), *SHORT])
     found = json.loads((tmp_path / "run" / "result.json").read_text())
     metrics = found["metrics"]
     assert list(found) == ["config", "versions", "machine", "metrics", "floors", "seconds"]
@@ -64,10 +64,10 @@ def test_what_a_run_leaves_behind(table, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--csv", "nowhere"], "file nowhere does not exist; expected a csv file"),
+        (["--file", "nowhere"], "file nowhere does not exist; expected a csv file"),
         (["--segment", "0"], "--segment is 0; expected at least 1"),
         (["--hidden", "7"], "--hidden is 7; expected an even number, at least 2"),
-        (["--data", "co2"], "--data is co2 and --csv"),
+        (["--data", "co2"], "--data is co2 and --file"),
         (["--segment", "25"], "--lookback is 96; expected a multiple of --segment, 25"),
         (["--horizon", "100"], "--horizon is 100; expected a multiple of --segment, 24"),
         (["--lookback", "480"], "need 576: use a longer series"),
@@ -75,7 +75,7 @@ def test_what_a_run_leaves_behind(table, tmp_path, capsys):
 )
 def test_mistakes_leave_no_run_behind(table, tmp_path, capsys, options, message):
     with pytest.raises(SystemExit) as caught:
-        forecasting.main(["--csv", str(table), *options, "--out", str(tmp_path / "run")])
+        forecasting.main(["--file", str(table), *options, "--out", str(tmp_path / "run")])
     assert caught.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
@@ -118,12 +118,12 @@ def test_which_data_by_default(tmp_path, monkeypatch):
     assert found(data="etth1") == ("etth1", etth1)
     assert found(data_dir=tmp_path) == ("etth1", etth1)
     assert found(data_dir=tmp_path, data="co2") == ("co2", co2)
-    assert found(csv=tmp_path / "own.csv") == (None, own)
+    assert found(file=tmp_path / "own.csv") == (None, own)
     assert found(horizon=26, epochs=3) == ("co2", (104, 26, 26, 3))
     monkeypatch.setenv("JRNN_DATA", str(tmp_path))
     assert found() == ("etth1", etth1)
     assert found(data="co2") == ("co2", co2)
-    assert found(csv=tmp_path / "own.csv") == (None, own)
+    assert found(file=tmp_path / "own.csv") == (None, own)
 
 
 @pytest.mark.parametrize("share", QUANTILES)

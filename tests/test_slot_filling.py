@@ -67,7 +67,7 @@ def own(tmp_path):
 
 
 def test_utterances_of_ones_own(own, tmp_path, capsys):
-    run("--smoke", "--folder", own, "--out", tmp_path / "run")
+    run("--smoke", "--data", own, "--out", tmp_path / "run")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert set(result["metrics"]) >= {"test", "held out"}
     assert not {"published", "test, every city unknown"} & set(result["metrics"])
@@ -99,7 +99,7 @@ def test_files_of_ones_own_that_do_not_fit(own, capsys, name, content, words):
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises((ValueError, FileNotFoundError), match=words):
         atis.load_folder(own)
-    assert "error: " in fails(capsys, "--smoke", "--folder", own)
+    assert "error: " in fails(capsys, "--smoke", "--data", own)
 
 
 def test_a_run_and_a_demo_of_it(folder, tmp_path, capsys):

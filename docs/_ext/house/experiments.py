@@ -17,7 +17,7 @@ PICTURES = {
     "confusion.png": "what is taken for what", "unfolding.png": "what it makes of an input while it reads",
     "captions.png": "what it writes about pictures that were held out", "frames.png": "frames and what is said of them",
     "sentences.png": "sentences and their labels", "roll.png": "a piece", "surprise.png": "how surprising each word is",
-    "prediction.png": "frames that were predicted", "forecast.png": "forecasts", "slots.png": "slots of sentences",
+    "prediction.png": "frames that were predicted", "forecasts.png": "forecasts, and what came", "slots.png": "slots of sentences",
     "cliff.png": "the loss and two ways down", "influence.png": "loss by step of each learner",
     "copy.png": "words learnt by each learner", "vanishing.png": "gradients by lag", "chaos.png": "exponents by gain",
     "fixed_points.png": "states and fixed points", "perceptual.png": "what it answers, how, and by which weights",
