@@ -35,7 +35,7 @@ import tyro
 import jrnn
 from experiments.common import pictures, supervised
 from experiments.common.command import command
-from experiments.common.options import Count, Encoding, Rate
+from experiments.common.options import Count, Encoding, NewFile, Rate
 from experiments.common.recurrent import POOLINGS, Pooling, RecurrentConfig
 from experiments.common.run import Run, Trained, console, open_finished
 from experiments.common.supervised import TrainingConfig, predict
@@ -109,6 +109,8 @@ class Score(Trained):
 
     sentence: Annotated[str, tyro.conf.Positional]
     """The sentence, in quotes."""
+    picture: NewFile | None = None
+    """Write it as a picture, too."""
 
 
 class Example(NamedTuple):
@@ -293,7 +295,10 @@ def score(options: Score) -> None:
         raise ValueError(f"the sentence is {options.sentence!r}, without a word; expected at least one")
     model = build(config, vocabulary, len(classes))
     params = supervised.restore(run, model.init(jax.random.key(0)))
-    likely = make_unfold(model, params, vocabulary)(words)
+    unfold = make_unfold(model, params, vocabulary)
+    likely = unfold(words)
+    if options.picture:
+        unfolding(options.picture, unfold, classes, [(words, "")])
     two = len(classes) == 2
     print(f"likely to be {classes[1]}, after each word" if two else "likeliest label, after each word")
     wide = max(map(len, classes))

@@ -203,8 +203,11 @@ def test_what_is_left_out_or_cannot_be_right_is_said(questions, tmp_path, capsys
 # --- score ------------------------------------------------------------------------------------------------------------
 
 
-def test_score_shows_every_word(finished, capsys):
-    said = run(capsys, "score", "--run", finished, "The film is not bad, zorkmid").splitlines()
+def test_score_shows_every_word(finished, tmp_path, capsys):
+    picture = tmp_path / "unfolding.png"
+    options = ("--run", finished, "The film is not bad, zorkmid", "--picture", picture)
+    said = run(capsys, "score", *options).splitlines()
+    assert picture.read_bytes().startswith(b"\x89PNG")
     assert [line.split()[-1] for line in said[1:6]] == ["the", "film", "is", "not", "bad"]
     assert ["not a known word" in line for line in said[1:8]] == [False] * 5 + [True] * 2
     assert len(said) == 9

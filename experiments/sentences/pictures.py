@@ -46,9 +46,10 @@ def unfolding(
     path: Path, unfold: Unfold, classes: Sequence[str], sentences: Sequence[tuple[Sequence[str], str]]
 ) -> None:
     """Of sentences, each with a title: how likely the second of two classes is after each word, or each of several classes."""
-    rows = max(-(-len(sentences) // 2), 1)
-    figure = Figure(figsize=(13, 3.1 * rows), layout="constrained")
-    panels = figure.subplots(rows, 2, squeeze=False, sharey=True)
+    columns = min(len(sentences), 2)
+    rows = -(-len(sentences) // columns)
+    figure = Figure(figsize=(6.5 * columns, 3.1 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in panels.flat[len(sentences) :]:
         axes.set_visible(False)
     for axes, (words, title) in zip(panels.flat, sentences):
