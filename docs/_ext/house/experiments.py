@@ -20,7 +20,8 @@ PICTURES = {
     "prediction.png": "frames that were predicted", "forecasts.png": "forecasts, and what came", "slots.png": "slots of sentences",
     "cliff.png": "the loss and two ways down", "influence.png": "loss by step of each learner",
     "copy.png": "words learnt by each learner", "vanishing.png": "gradients by lag", "chaos.png": "exponents by gain",
-    "fixed_points.png": "states and fixed points", "cures.png": "error by training steps, with each cure and without", "perceptual.png": "what it answers, how, and by which weights",
+    "fixed_points.png": "states and fixed points", "cures.png": "error by training steps, with each cure and without",
+    "perceptual.png": "what it answers, how, and by which weights",
 }  # fmt: skip
 
 
