@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "experiments"
 README = SCRIPTS / "README.md"
 PICTURES = {
-    "curves.png": "loss while it learns", "samples.png": "what it writes", "attention.png": "where each step of the decoder looks",
+    "curves.png": "loss while it learns", "attention.png": "where each step of the decoder looks",
     "confusion.png": "what is taken for what", "unfolding.png": "what it makes of an input while it reads",
     "captions.png": "what it writes about pictures that were held out", "frames.png": "frames and what is said of them",
     "sentences.png": "sentences and their labels", "roll.png": "a piece", "surprise.png": "how surprising each word is",
-    "prediction.png": "frames that were predicted", "forecasts.png": "forecasts, and what came", "slots.png": "slots of sentences",
-    "cliff.png": "the loss and two ways down", "influence.png": "loss by step of each learner",
+    "forecasts.png": "forecasts, and what came", "cliff.png": "the loss and two ways down",
+    "influence.png": "loss by step of each learner",
     "copy.png": "words learnt by each learner", "vanishing.png": "gradients by lag", "chaos.png": "exponents by gain",
     "fixed_points.png": "states and fixed points", "cures.png": "error by training steps, with each cure and without",
     "perceptual.png": "what it answers, how, and by which weights",
@@ -112,7 +112,7 @@ def _recorded(name: str) -> str:
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     parts = ["## A recorded run", recorded.said(name, result)]
     for path in sorted(folder.glob("*.png"), key=lambda path: path.name != "curves.png"):
-        about = PICTURES.get(path.name, path.stem)
+        about = PICTURES[path.name]
         where = f"../../experiments/results/{name}/{path.name}"
         parts.append(f"```{{figure}} {where}\n:alt: {about}\n:class: recorded\n\n`{path.name}`: {about}\n```")
     return "\n\n".join(parts)
