@@ -19,6 +19,7 @@ PICTURES = {
     "sentences.png": "sentences and their labels", "roll.png": "a piece", "surprise.png": "how surprising each word is",
     "forecasts.png": "forecasts, and what came", "cliff.png": "the loss and two ways down",
     "influence.png": "loss by step of each learner",
+    "score.png": "what `score --picture` makes of a sentence of yours",
     "copy.png": "words learnt by each learner", "vanishing.png": "gradients by lag", "chaos.png": "exponents by gain",
     "fixed_points.png": "states and fixed points", "cures.png": "error by training steps, with each cure and without",
     "perceptual.png": "what it answers, how, and by which weights",
