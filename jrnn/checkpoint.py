@@ -77,10 +77,11 @@ class Checkpoints:
         """Before Orbax begins: its threads go on for a while where the disk is full, and each of them says so by a traceback."""
         needed, free = size + _BESIDE, shutil.disk_usage(self.directory).free
         if free < needed:
+            kept = ", ".join(map(str, self.steps()))
             raise OSError(
                 errno.ENOSPC,
                 f"No space left on device: the checkpoint of step {step} needs about {needed / 1e6:.1f} MB, and "
-                f"{free / 1e6:.1f} are free; those of steps {self.steps()} are there: free some and go on",
+                f"{free / 1e6:.1f} are free; {f'those of steps {kept} are' if kept else 'none is'} there: free some and go on",
                 str(self.directory),
             )
 
