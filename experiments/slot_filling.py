@@ -89,11 +89,11 @@ class Config(supervised.TrainingConfig):
     intent_weight: float = 10.0
     """How much an utterance's intent counts in the loss beside one word's slot."""
     rare: float = 1.0
-    """In half of the training utterances a word seen n times is made unknown with probability rare / (rare + n),"""
+    """In half of the training utterances a word seen n times is made unknown with probability rare / (rare + n)."""
     name_rate: Rate = 0.3
-    """one that fills a slot at least with this one,"""
+    """A word that fills a slot is made unknown with this probability at least."""
     omit_rate: Rate = 0.1
-    """and one that fills none is left out with this one."""
+    """In the same utterances a word that fills no slot is left out with this probability."""
     epochs: Count = 25
     learning_rate: float = 0.004
     utterances: Count | None = None

@@ -1,5 +1,6 @@
 """What watches a run: a progress bar, curves, and a look inside the network."""
 
+import textwrap
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -83,7 +84,8 @@ class Curves(Observer):
             valid_axes.axhline(value, label=f"{label} {value:.3f}", color="#d62728", linestyle=style, linewidth=1)
         axes.set(xlabel="step", ylabel=self._unit if self._valid_unit is None else f"training: {self._unit}")
         if self._valid_unit is not None:
-            valid_axes.set(ylabel=f"validation: {self._valid_unit}")
+            # A longer line would be higher than the picture.
+            valid_axes.set(ylabel=textwrap.fill(f"validation: {self._valid_unit}", 45))
         axes.grid(alpha=0.3)
         handles = {label: handle for ax in (axes, valid_axes) for handle, label in zip(*ax.get_legend_handles_labels())}
         valid_axes.legend(handles.values(), handles.keys(), frameon=False)
