@@ -13,10 +13,14 @@ INPUT, STATE, OUTPUT, GRADIENT, GREY = (
     "#8a8a8a",
 )
 
+_LANGUAGE = os.environ.get("LESSON_LANGUAGE", "en")
+if _LANGUAGE == "zh":  # matplotlib's own list of fonts may be older than the font
+    for path in font_manager.findSystemFonts():
+        if "NotoSansCJK-Regular" in path:
+            font_manager.fontManager.addfont(path)
 _CHINESE = {"Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC"} & set(
     font_manager.get_font_names()
 )
-_LANGUAGE = os.environ.get("LESSON_LANGUAGE", "en")
 
 plt.rcParams.update(
     {
