@@ -63,9 +63,11 @@ class AttentionParams(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Attention(Pooling):
-    """A mean weighted by what each step says about itself, against one learned query (Yang et al. 2016):
+    """A mean weighted by what each step says about itself, against one learned query (Yang et al. 2016).
 
-    u_t = tanh(y_t W + b), a = softmax over real t of u_t . query, sum_t a_t y_t.
+        u_t = tanh(y_t W + b)
+        a = softmax(u · query)      over the real steps
+        pooled = Σ_t a_t y_t
     """
 
     hidden_size: int

@@ -71,9 +71,9 @@ class CRFParams(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class CRF:
-    """p(labels | logits) in proportion to the exponential of
+    """p(labels | logits) in proportion to the exponential of (Lafferty et al. 2001)
 
-    score = start[l_1] + sum_t logits[t, l_t] + sum_t transitions[l_{t-1}, l_t] + end[l_T]    (Lafferty et al. 2001)
+        score = start[l_1] + Σ_t logits[t, l_t] + Σ_t transitions[l_{t-1}, l_t] + end[l_T]
 
     over the real steps of a row; with `reset`, over each of the documents packed into it. Parameters start at zero, where every
     label is on its own. Computed in float32 at least. Marginals are `jax.grad` of the sum of `log_partition` in its logits.
