@@ -66,8 +66,10 @@ class Attention(Pooling):
     """A mean weighted by what each step says about itself, against one learned query (Yang et al. 2016).
 
         u_t = tanh(y_t W + b)
-        a = softmax(u · query)      over the real steps
+        a = softmax(u · query)
         pooled = Σ_t a_t y_t
+
+    The softmax is over the real steps.
     """
 
     hidden_size: int
