@@ -16,7 +16,7 @@ INPUT, STATE, OUTPUT, GRADIENT, GREY = (
 _LANGUAGE = os.environ.get("LESSON_LANGUAGE", "en")
 if _LANGUAGE == "zh":  # matplotlib's own list of fonts may be older than the font
     for path in font_manager.findSystemFonts():
-        if "NotoSansCJK-Regular" in path:
+        if "NotoSansCJK" in path:  # every weight
             font_manager.fontManager.addfont(path)
 _CHINESE = {"Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC"} & set(
     font_manager.get_font_names()
