@@ -295,10 +295,9 @@ def score(options: Score) -> None:
         raise ValueError(f"the sentence is {options.sentence!r}, without a word; expected at least one")
     model = build(config, vocabulary, len(classes))
     params = supervised.restore(run, model.init(jax.random.key(0)))
-    unfold = make_unfold(model, params, vocabulary)
-    likely = unfold(words)
+    likely = make_unfold(model, params, vocabulary)(words)
     if options.picture:
-        unfolding(options.picture, unfold, classes, [(words, "")])
+        unfolding(options.picture, lambda _: likely, classes, [(words, "")])
     two = len(classes) == 2
     print(f"likely to be {classes[1]}, after each word" if two else "likeliest label, after each word")
     wide = max(map(len, classes))

@@ -65,6 +65,20 @@ def test_a_saved_step_is_not_overwritten(checkpoints):
     assert checkpoints.best() is None
 
 
+def test_without_room_it_says_what_there_is(checkpoints, monkeypatch):
+    enough = shutil.disk_usage(checkpoints.directory)
+    for before, there in ((), "none is there"), ((1, 2), "those of steps 1, 2 are there"):
+        for step in before:
+            checkpoints.save(step, tree(step), {})
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda path: enough._replace(free=300_000))
+            with pytest.raises(
+                OSError, match=rf"of step 3 needs about 1\.\d MB, and 0\.3 are free; {there}: free some"
+            ):
+                checkpoints.save(3, tree(3), {})
+        assert checkpoints.steps() == list(before)
+
+
 def test_missing(checkpoints):
     with pytest.raises(CheckpointError, match=r"holds no checkpoint; it has steps \[\]"):
         checkpoints.restore(tree())

@@ -139,6 +139,12 @@ def test_pages_of_experiments_have_their_results():
     assert sum(len(rows) for tables in results.values() for _, rows in tables) >= len(commands)
 
 
+def test_every_recorded_picture_has_its_caption_and_every_caption_a_picture():
+    pytest.importorskip("sphinx", reason="the pages are made with Sphinx: pip install 'jrnn[docs]'")
+    recorded = load("recorded")
+    assert {path.name for path in recorded.RESULTS.glob("*/*.png")} == set(load("experiments").PICTURES)
+
+
 def test_a_page_whose_library_is_missing_is_shown_and_not_run():
     requires = load("requires")
     page = "---\nfile_format: mystnb\nrequires: [{}]\n---\n\n# Title\n\nText.\n"

@@ -16,6 +16,8 @@ import pytest
 
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
 import jrnn
 from experiments.common import extras, pictures, supervised, watch
 from experiments.common.command import command
@@ -27,7 +29,7 @@ from experiments.sentences.pictures import unfolding
 from experiments.tags import pictures as tag_pictures
 from jrnn import diagnostics
 from jrnn.losses import Mean
-from jrnn.train import TrainState
+from jrnn.train import Record, TrainState
 
 pytestmark = pytest.mark.usefixtures("as_a_user")
 ROOT = Path(__file__).parents[1]
@@ -278,6 +280,24 @@ class Clock:
 
     def perf_counter(self):
         return self.now
+
+
+def test_the_name_of_an_axis_fits_the_picture(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: drawn.append(figure))
+    unit = "% of words wrong, the likeliest phoneme at each step"
+    curves = watch.Curves(tmp_path, unit="nats per phoneme", floors={"a floor": 2.0}, done=0, valid_unit=unit)
+    curves.draw([Record(1, 2.0, 50.0), Record(2, 1.0, 30.0)])
+    FigureCanvasAgg(drawn[0]).draw()
+    names = [axes.yaxis.label for axes in drawn[0].axes]
+    assert [" ".join(name.get_text().split()) for name in names] == [
+        "training: nats per phoneme",
+        f"validation: {unit}",
+    ]
+    for name in names:
+        box = name.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= drawn[0].bbox.x1
+        assert 0 <= box.y0 < box.y1 <= drawn[0].bbox.y1
 
 
 def test_a_look_inside_takes_its_share_of_the_time(tmp_path, monkeypatch):

@@ -285,6 +285,14 @@ def test_what_is_cut_off_ends_at_its_last_bar_line():
     assert composer.cut("M:C|") == "M:C|"
 
 
+def test_passes_by_default(tmp_path):
+    def passes(**given):
+        return experiment.Config(**given).resolved().epochs
+
+    assert [passes(), passes(data="nottingham"), passes(files=(tmp_path,))] == [8, 20, 20]
+    assert [passes(epochs=3), passes(data="nottingham", epochs=3)] == [3, 3]
+
+
 def test_the_loss_and_the_floor_count_every_character_and_the_end(finished):
     corpus = tunes.load(files=[finished])
     characters = corpus.characters
