@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 from laws import in_loops
 
 import jrnn
@@ -17,6 +19,7 @@ from jrnn.xla import WORKAROUNDS, off
 from jrnn.xla.choices import MIB, Choice, Sizes, choose, dividing
 from jrnn.xla.gates import before_split
 from jrnn.xla.loops import hoist, loop
+from jrnn.xla.products import mapped_over_rows
 
 
 def one_step(cell):
@@ -88,6 +91,54 @@ def test_a_switch_does_something(name, cell, dtype):
     with off(name):
         without = gradient_program(cell, dtype)
     assert without != gradient_program(cell, dtype)
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3), (0,)])
+def test_rows_in_turn_are_rows_at_once(batch):
+    rng = np.random.default_rng(0)
+    matrix, rows, weights = (jnp.asarray(rng.standard_normal(shape)) for shape in ((5, 2), (*batch, 5, 2), (*batch, 2)))
+
+    def run():
+        def f(matrix, rows):
+            return mapped_over_rows(lambda matrix, row: (matrix * row).sum(0), len(batch), matrix, rows)
+
+        made, back = jax.vjp(f, matrix, rows)
+        return made, back(weights)
+
+    by_numpy = np.einsum("kn,...kn->...n", matrix, rows)
+    of_matrix = np.einsum("rn,rkn->kn", weights.reshape(-1, 2), rows.reshape(-1, 5, 2))
+    gradients = of_matrix, np.einsum("...n,kn->...kn", weights, matrix)
+    with off("rows_in_turn"):
+        cases.same(run(), (by_numpy, gradients))
+        assert "scan" not in str(jax.make_jaxpr(run)())
+    cases.same(run(), (by_numpy, gradients))
+    assert ("scan" in str(jax.make_jaxpr(run)())) == bool(batch)
+
+
+def test_rows_in_turn_are_summed_in_32_bits():
+    """1 added to 256 as bfloat16 is 256."""
+    gradient = jax.grad(lambda a: mapped_over_rows(lambda a, row: a * row, 1, a, jnp.ones(300)).sum())(jnp.bfloat16(1))
+    assert gradient.dtype == jnp.bfloat16
+    assert gradient == 300
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_rows_in_turn_divided_among_devices(kind):
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(kind,))
+    rows = jnp.arange(12.0).reshape(4, 3)
+    divided = jax.device_put(rows, NamedSharding(mesh, P("data")))
+
+    def gradient(a, rows):
+        return jax.grad(lambda a: jnp.sin(mapped_over_rows(lambda a, row: (a * row).sum(), 1, a, rows)).sum())(a)
+
+    want = gradient(jnp.ones(3), rows)
+    with jax.set_mesh(mesh):
+        cases.same(jax.jit(gradient)(jnp.ones(3), divided), want)
+        by_hand = jax.shard_map(gradient, in_specs=(P(), P("data")), out_specs=P())
+        compiled = jax.jit(by_hand).lower(jnp.ones(3), divided).compile()
+        cases.same(compiled(jnp.ones(3), divided), want)
+    assert compiled.as_text().count("all-reduce(") == 1
+    assert not [line for line in in_loops(compiled.as_text()) if "all-reduce" in line]
 
 
 def test_an_unknown_switch():

@@ -11,6 +11,7 @@ on by --resume. Writes result.json.
 import contextlib
 import dataclasses
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,18 +24,20 @@ import jrnn
 from experiments.benchmarks import measure
 from experiments.common.command import explained, open_run
 from experiments.common.run import RunConfig, console, write_json
+from jrnn.online import Online, SnAp
 from jrnn.xla import WORKAROUNDS, off
 
 NAME = "benchmarks.workarounds"
 NOTHING = "nothing"
-CELLS = {
-    "lstm": lambda units: jrnn.LSTM(units, units),
-    "gru": lambda units: jrnn.GRU(units, units),
-    "gru_before": lambda units: jrnn.GRU(units, units, reset_after=False),
-    "conv_gru": lambda units: jrnn.ConvGRU((8, 8, max(1, units // 16)), max(1, units // 16), 3),
+LAYERS: dict[str, Callable[[int], jrnn.Layer]] = {
+    "lstm": lambda units: jrnn.Recurrent(jrnn.LSTM(units, units)),
+    "gru": lambda units: jrnn.Recurrent(jrnn.GRU(units, units)),
+    "gru_before": lambda units: jrnn.Recurrent(jrnn.GRU(units, units, reset_after=False)),
+    "conv_gru": lambda units: jrnn.Recurrent(jrnn.ConvGRU((8, 8, max(1, units // 16)), max(1, units // 16), 3)),
+    "lstm_online": lambda units: Online(jrnn.Recurrent(jrnn.LSTM(units, units)), SnAp()),
 }
-OF_CONVOLUTIONS = "ordered_convolutions"
-"""Measured with `conv_gru` alone, all others without it."""
+OF_ONE = {"ordered_convolutions": "conv_gru", "rows_in_turn": "lstm_online"}
+"""Workarounds for one of the layers alone; all others are measured without these."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,9 +53,9 @@ class Config(RunConfig):
     """64 units alone, and the LSTM and the GRU."""
     names: tuple[Literal[tuple(WORKAROUNDS)], ...] = tuple(WORKAROUNDS)  # type: ignore[valid-type]
     """The workarounds."""
-    cells: tuple[Literal[tuple(CELLS)], ...] = tuple(CELLS)  # type: ignore[valid-type]
+    cells: tuple[Literal[tuple(LAYERS)], ...] = tuple(LAYERS)  # type: ignore[valid-type]
     """Recurrent layers; the input size is the hidden size. The convolutional one has a sixteenth of the units at each of 8 x 8
-    places."""
+    places, the one that learns online (SnAp-1) a window of one step."""
     hidden: tuple[int, ...] = (64, 256)
     """Units."""
     batch: int = 16
@@ -74,19 +77,22 @@ class Config(RunConfig):
             object.__setattr__(self, "cells", tuple(cell for cell in self.cells if cell != "gru_before"))
 
 
-def program(cell: jrnn.Cell, params: Any, xs: jax.Array, weights: jax.Array, mode: str) -> tuple[str, measure.Program]:
+def program(
+    layer: jrnn.Layer, params: Any, xs: jax.Array, state: Any, weights: jax.Array, mode: str
+) -> tuple[str, measure.Program]:
     """The text and the compiled program of a run, or of its gradients."""
 
-    def forward(params: Any, xs: jax.Array) -> jax.Array:
-        return jrnn.unroll(cell, params, xs)[1]
+    def forward(params: Any, xs: jax.Array, state: Any) -> tuple[Any, jax.Array]:
+        return layer.apply(params, xs, state)
 
-    def train(params: Any, xs: jax.Array) -> Any:
-        def loss(params: Any, xs: jax.Array) -> jax.Array:
-            return jnp.sum((forward(params, xs) * weights).astype(jnp.float32))
+    def train(params: Any, xs: jax.Array, state: Any) -> Any:
+        def loss(params: Any, xs: jax.Array) -> tuple[jax.Array, Any]:
+            final, ys = forward(params, xs, state)
+            return jnp.sum((ys * weights).astype(jnp.float32)), final
 
-        return jax.grad(loss, (0, 1))(params, xs)
+        return jax.grad(loss, (0, 1), has_aux=True)(params, xs)
 
-    lowered = jax.jit(forward if mode == "forward" else train).lower(params, xs)
+    lowered = jax.jit(forward if mode == "forward" else train).lower(params, xs, state)
     compiled = lowered.compile()
 
     def read(out: Any) -> dict[str, np.ndarray]:
@@ -95,28 +101,34 @@ def program(cell: jrnn.Cell, params: Any, xs: jax.Array, weights: jax.Array, mod
     memory = compiled.memory_analysis()
 
     def call() -> Any:
-        return jax.block_until_ready(compiled(params, xs))
+        return jax.block_until_ready(compiled(params, xs, state))
 
     return lowered.as_text(), measure.Program(call, read, None, memory.temp_size_in_bytes if memory else None)
 
 
-def compared(config: Config, name: str, cell: jrnn.Cell, dtype: str, mode: str) -> dict[str, float] | None:
+def features(size: Any) -> tuple[int, ...]:
+    """The feature axes of an input or an output."""
+    return size if isinstance(size, tuple) else (size,)
+
+
+def compared(config: Config, name: str, layer: jrnn.Layer, dtype: str, mode: str) -> dict[str, float] | None:
     """Time and memory without the workaround over those with it; None where it changes nothing in the program."""
     rng = np.random.default_rng(config.seed)
-    outputs = cell.output_size if isinstance(cell.output_size, tuple) else (cell.output_size,)
-    params = jax.tree.map(lambda a: a.astype(dtype), cell.init(jax.random.key(config.seed)))
+    params = jax.tree.map(lambda a: a.astype(dtype), layer.init(jax.random.key(config.seed)))
+    steps = 1 if isinstance(layer, Online) else config.time
     xs, weights = (
-        jnp.asarray(rng.standard_normal((config.time, config.batch, *size)), dtype)
-        for size in (cell.input_shape, outputs)
+        jnp.asarray(rng.standard_normal((steps, config.batch, *size)), dtype)
+        for size in map(features, (layer.input_size, layer.output_size))
     )
+    state = layer.initial_state(params, (config.batch,))
     with off(name) if name != NOTHING else contextlib.nullcontext():
-        without_text, without = program(cell, params, xs, weights, mode)
-    text, plain = program(cell, params, xs, weights, mode)
+        without_text, without = program(layer, params, xs, state, weights, mode)
+    text, plain = program(layer, params, xs, state, weights, mode)
     if text == without_text and name != NOTHING:
         return None
     off_by, which = measure.distance(without.read(without.call()), plain.read(plain.call()))
     if off_by > 2 * measure.tolerance(dtype):
-        raise ValueError(f"{name} changes the numbers of {cell} in {dtype}: result {which} by {off_by:.1e}")
+        raise ValueError(f"{name} changes the numbers of {layer} in {dtype}: result {which} by {off_by:.1e}")
     pair = {"on": plain, "off": without}
     times = measure.interleave(pair, rounds=config.rounds, seconds=config.seconds, seed=config.seed)
     memory = [(p.temporary_bytes or 0) + 1 for p in (without, plain)]
@@ -126,10 +138,10 @@ def compared(config: Config, name: str, cell: jrnn.Cell, dtype: str, mode: str) 
 def measured(config: Config, name: str) -> dict[str, dict[str, float] | None]:
     """Of every point, by its name."""
     found = {}
-    cells = [cell for cell in config.cells if (cell == "conv_gru") == (name == OF_CONVOLUTIONS)]
+    cells = [cell for cell in config.cells if (cell == OF_ONE[name] if name in OF_ONE else cell not in OF_ONE.values())]
     for cell, hidden, dtype in itertools.product(cells, config.hidden, config.dtypes):
         for mode in ("forward", "train"):
-            found[f"{cell} {hidden} {dtype} {mode}"] = compared(config, name, CELLS[cell](hidden), dtype, mode)
+            found[f"{cell} {hidden} {dtype} {mode}"] = compared(config, name, LAYERS[cell](hidden), dtype, mode)
     return found
 
 

@@ -30,6 +30,9 @@ class Method(abc.ABC, Generic[T]):
     `vector` and of `differentiable`; what a method keeps is float32 at least, and every array of a trace one of its own.
     """
 
+    entry_by_entry = False
+    """Whether `push` multiplies parameters entry by entry, not by products of matrices."""
+
     @abc.abstractmethod
     def init(self, layer: Layer, params: Any, state: Any, key: jax.Array | None) -> T:
         """The trace before the first step, where `state` is `layer.initial_state(params)`."""

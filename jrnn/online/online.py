@@ -15,6 +15,7 @@ from ..cells.noise import keys_of_rows
 from ..checks import check_key, check_rows, check_switches
 from ..layers import Dropout, Layer, Recurrent
 from ..layers.base import check_layer
+from ..xla.products import mapped_over_rows
 from .method import Method, Window, after
 
 
@@ -157,8 +158,8 @@ class Online(Layer):
             raise TypeError(f"Online: layer is {self.layer}; expected one that runs step by step: {error}") from error
 
 
-def by_rows(f: Callable[..., Any], batch_axes: int, *axes: int) -> Callable[..., Any]:
-    """`f` of one row, mapped over the batch axes, the first of which is at `axes` in each argument."""
+def by_rows(f: Callable[..., Any], batch_axes: int, *axes: int | None) -> Callable[..., Any]:
+    """`f` of one row, mapped over the batch axes, the first of which is at `axes` in each argument; None: it has none."""
     for _ in range(batch_axes):
         f = jax.vmap(f, in_axes=axes)
     return f
@@ -174,10 +175,14 @@ def with_derivative(layer: Layer, method: Method, batch_axes: int, params: Any, 
 def _(layer: Layer, method: Method, batch_axes: int, primals: Any, tangents: Any) -> tuple[Any, Any]:
     (params, state, trace), (dparams, dstate, _) = primals, tangents
 
-    def push(state: Any, trace: Any, dstate: list[jax.Array]) -> list[jax.Array]:
-        return with_vector(dstate, vector(dstate) + method.push(layer, params, state, trace, differentiable(dparams)))
+    def push(dparams: list[jax.Array], state: Any, trace: Any, dstate: list[jax.Array]) -> list[jax.Array]:
+        return with_vector(dstate, vector(dstate) + method.push(layer, params, state, trace, dparams))
 
-    pushed = iter(by_rows(push, batch_axes, 0, 0, 0)(state, trace, differentiable(dstate)))
+    moved, rows = differentiable(dparams), (state, trace, differentiable(dstate))
+    if method.entry_by_entry:
+        pushed = iter(mapped_over_rows(push, batch_axes, moved, *rows))
+    else:
+        pushed = iter(by_rows(push, batch_axes, None, 0, 0, 0)(moved, *rows))
     return state, jax.tree.map(
         lambda a: next(pushed) if is_differentiable(a) else np.zeros(a.shape, jax.dtypes.float0), state
     )

@@ -9,7 +9,7 @@ function, with its reason and what it gained where it was measured (two cores, A
 |---|---|
 | switches | the names, and how to switch one off |
 | loops | the loop: hoisting, 16-bit floats in stacks, results stacked once, weights transposed once, barriers |
-| products | sums in float32 for 16-bit products, gradients of weights |
+| products | sums in float32 for 16-bit products, gradients of weights, sums of large arrays over rows |
 | convolutions | the order of their axes |
 | gates | a gate read from the whole; one tanh for all gates |
 | choices | how many steps in a tile, and what is kept: numbers alone |

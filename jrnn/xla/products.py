@@ -1,4 +1,4 @@
-"""Products of matrices in the forms that XLA's CPU backend is fast at."""
+"""Products of matrices, and sums over rows, in the forms that XLA's CPU backend is fast at."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..arrays import halves_to_float32, is_half
+from ..arrays import halves_to_float32, is_half, match_varying_axes
 from ..program import Rules, run_by_rules
 from .convolutions import convolution_rules
 from .switches import on
@@ -39,6 +39,26 @@ def weight_gradients(f: Callable[..., Any], *arguments: Any) -> Any:
     if on("weight_gradients"):
         rules["dot_general"] = _product_over_rows
     return run_by_rules(f, rules, *arguments)
+
+
+def mapped_over_rows(f: Callable[..., Any], axes: int, shared: Any, *by_row: Any) -> Any:
+    """`f(shared, *by_row)` of one row, mapped over the `axes` batch axes with which each of `by_row` begins; linear in
+    `shared`, of which `f` takes any float.
+
+    For an `f` that multiplies large arrays entry by entry: transposed, it sums arrays like `shared` over rows. The CPU
+    backend is slow at such a sum: of 16 rows of 81,920 float32 it took 11 ms, a loop over the rows 0.3 (jax 0.10.2).
+    Elsewhere, and where the compiler divides the rows among devices, `jax.vmap`.
+    """
+    if not on("rows_in_turn") or any(map(_is_sharded, jax.tree.leaves(by_row))):
+        for _ in range(axes):
+            f = jax.vmap(f, (None, *(0 for _ in by_row)))
+        return f(shared, *by_row)
+    shared, by_row = match_varying_axes(halves_to_float32(shared), by_row)  # 16-bit floats are summed in float32
+
+    def in_turn(axes: int, by_row: Any) -> Any:
+        return lax.map(lambda one: in_turn(axes - 1, one), by_row) if axes else f(shared, *by_row)
+
+    return in_turn(axes, by_row)
 
 
 def _product(equation: Any, factors: list[jax.Array]) -> jax.Array:

@@ -16,6 +16,7 @@ WORKAROUNDS: dict[str, str] = {
     "barriers": "what a step makes for two readers is computed once, not once for each",
     "weight_gradients": "the gradient of a weight is a product of two matrices, the narrower of them transposed first",
     "ordered_convolutions": "convolutions have their axes in the order that the backend has fast code for",
+    "rows_in_turn": "a sum of large arrays over rows is taken by a loop over rows",
     "one_tanh": "the four gates of an LSTM take one tanh over the whole array; a sigmoid is a tanh",
     "tiles": "a long sequence is taken in tiles of time that fit the cache",
 }
