@@ -82,6 +82,28 @@ def test_evaluation_pools_batches_of_any_size_and_carries_the_state():
         make_evaluate(loss)(params, carry, [])
 
 
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (lambda total: total, r"returned float32\[\]; expected a pair"),
+        (lambda total: (total, ()), r"returned \('float32\[\]', \(\)\); expected a pair"),
+        (
+            lambda total: Mean(total, total),
+            r"returned Mean\(total='float32\[\]', weight='float32\[\]'\); expected a pair",
+        ),
+    ],
+)
+def test_a_loss_that_is_no_mean(returned, said):
+    def loss(params, carry, batch, key):
+        return returned(jnp.sum(batch @ params["w"]))
+
+    params, batch, optimizer = {"w": jnp.ones(2)}, jnp.ones((4, 2)), optax.sgd(0.1)
+    with pytest.raises(TypeError, match=said):
+        make_step(loss, optimizer, batch_axes=0)(init_state(params, optimizer, jax.random.key(0)), batch)
+    with pytest.raises(TypeError, match=said):
+        make_evaluate(loss, batch_axes=0)(params, (), [batch])
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="steps is 0 and every is 5"):
         run(ADAM, steps=0)

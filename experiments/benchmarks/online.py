@@ -3,8 +3,9 @@
     python -m experiments.benchmarks.online
 
 Prints, for each cell and learner, the processor time of one step (forward, gradient, trace) over that of the same step without a
-trace, truncated back-propagation, and the floats of the trace; for windows of one step and, of an LSTM, of several. All are
-compiled as a loop over 20 windows and run in turn. Writes result.json.
+trace, truncated back-propagation, and the floats of the trace; for windows of one step and, of an LSTM, of several. These are
+compiled as a loop over 20 windows; one row is of 20 calls of a training step, with a read-out and AdamW. All run in turn.
+Writes result.json.
 """
 
 import dataclasses
@@ -15,13 +16,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import tyro
 
 import jrnn
 from experiments.benchmarks import measure
 from experiments.common.command import explained, open_run
 from experiments.common.run import RunConfig, console, write_json
+from jrnn.losses import Mean, squared_error
 from jrnn.online import RTRL, UORO, EProp, Method, Online, SnAp, Truncated
+from jrnn.train import init_state, make_step
 
 NAME = "benchmarks.online"
 WINDOWS = 20
@@ -33,12 +37,13 @@ METHODS: dict[str, Method | None] = {
     "Truncated(16)": Truncated(16),
     "RTRL": RTRL(),
 }
-POINTS = {  # cell, rows, steps of a window
-    "Elman 32, 1 row": (jrnn.Elman(32, 32), 1, 1),
-    "GRU 128, 16 rows": (jrnn.GRU(32, 128), 16, 1),
-    "LSTM 128, 16 rows": (jrnn.LSTM(32, 128), 16, 1),
-    "the same, windows of 4": (jrnn.LSTM(32, 128), 16, 4),
-    "the same, windows of 16": (jrnn.LSTM(32, 128), 16, 16),
+POINTS = {  # cell, rows, steps of a window, whether each is a call of a training step
+    "Elman 32, 1 row": (jrnn.Elman(32, 32), 1, 1, False),
+    "GRU 128, 16 rows": (jrnn.GRU(32, 128), 16, 1, False),
+    "LSTM 128, 16 rows": (jrnn.LSTM(32, 128), 16, 1, False),
+    "the same, windows of 4": (jrnn.LSTM(32, 128), 16, 4, False),
+    "the same, windows of 16": (jrnn.LSTM(32, 128), 16, 16, False),
+    "LSTM 128, 16 rows, training steps": (jrnn.LSTM(32, 128), 16, 1, True),
 }
 LARGEST = 2**27
 """Floats of a trace, above which a learner is left out."""
@@ -58,8 +63,8 @@ class Config(RunConfig):
             raise ValueError(f"--rounds is {self.rounds}; expected at least 1")
 
 
-def learner(cell: jrnn.Cell, rows: int, window: int, method: Method | None) -> tuple[Any, int]:
-    """A compiled run of `WINDOWS` windows of learning, and the floats of its trace."""
+def learner(cell: jrnn.Cell, rows: int, window: int, called: bool, method: Method | None) -> tuple[Any, int]:
+    """A run of `WINDOWS` windows of learning, one program or as many calls of a training step; and the floats of its trace."""
     layer = jrnn.Recurrent(cell) if method is None else Online(jrnn.Recurrent(cell), method)
     params = layer.init(jax.random.key(0))
     shapes = jax.eval_shape(lambda: layer.initial_state(params, (rows,), jax.random.key(1)))
@@ -68,6 +73,9 @@ def learner(cell: jrnn.Cell, rows: int, window: int, method: Method | None) -> t
         return None, floats
     state = layer.initial_state(params, (rows,), jax.random.key(1))
     xs = jnp.asarray(np.random.default_rng(0).standard_normal((WINDOWS, window, rows, cell.input_size)), jnp.float32)
+
+    if called:
+        return trainer(cell.output_size, layer, params, state, xs[0]), floats
 
     def learn(state: Any, xs: jax.Array) -> tuple[Any, Any]:
         def loss(params: Any) -> tuple[jax.Array, Any]:
@@ -81,9 +89,30 @@ def learner(cell: jrnn.Cell, rows: int, window: int, method: Method | None) -> t
     return (lambda: jax.block_until_ready(run(state, xs))), floats
 
 
-def measured(cell: jrnn.Cell, rows: int, window: int, rounds: int) -> dict[str, dict[str, float]]:
+def trainer(outputs: int, layer: jrnn.Layer, params: Any, state: Any, xs: jax.Array) -> Any:
+    """`WINDOWS` calls of a training step: a read-out whose square should be small, AdamW."""
+    head, optimizer = jrnn.Dense(outputs, 1), optax.adamw(1e-3)
+
+    def loss(params: Any, carry: Any, xs: jax.Array, key: jax.Array | None) -> tuple[Mean, Any]:
+        carry, ys = layer.apply(params["layer"], xs, carry)
+        _, made = head.apply(params["head"], ys)
+        return squared_error(made, jnp.zeros_like(made), None), carry
+
+    both = {"layer": params, "head": head.init(jax.random.key(2))}
+    trained = [init_state(both, optimizer, jax.random.key(3), state)]
+    step = make_step(loss, optimizer)
+
+    def run() -> None:
+        for _ in range(WINDOWS):
+            trained[0], _ = step(trained[0], xs)
+        jax.block_until_ready(trained[0])
+
+    return run
+
+
+def measured(cell: jrnn.Cell, rows: int, window: int, called: bool, rounds: int) -> dict[str, dict[str, float]]:
     """Processor time of a step in milliseconds and floats of the trace, by learner."""
-    made = {name: learner(cell, rows, window, method) for name, method in METHODS.items()}
+    made = {name: learner(cell, rows, window, called, method) for name, method in METHODS.items()}
     runs = {name: run for name, (run, _) in made.items() if run is not None}
     best = dict.fromkeys(runs, np.inf)
     for _ in range(rounds + 1):  # the first warms up
@@ -100,8 +129,8 @@ def main(arguments: list[str] | None = None) -> None:
         run.start()
         result = {}
         console.print(f"| cell | {' | '.join(METHODS)} |\n|---|{'---|' * len(METHODS)}", markup=False)
-        for name, (cell, rows, window) in POINTS.items():
-            found = result[name] = measured(cell, rows, window, config.rounds)
+        for name, (cell, rows, window, called) in POINTS.items():
+            found = result[name] = measured(cell, rows, window, called, config.rounds)
             plain = found["none"]["milliseconds"]
             cells = [f"{plain:.3f} ms"]
             for method in list(METHODS)[1:]:
