@@ -65,17 +65,25 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
-finished = itertools.count(1)
+def resident():
+    """The bytes of memory that this process has."""
+    statm = pathlib.Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+
+
+finished, cleared_at = itertools.count(1), [0]
 
 
 @pytest.fixture(autouse=True)
 def few_programs_at_a_time():
     """Each compiled program takes memory, and several of the 65,530 maps that Linux grants a process before it crashes."""
+    cleared_at[0] = cleared_at[0] or resident()
     yield
-    if next(finished) % 40 == 0:
+    if next(finished) % 40 == 0 or resident() > cleared_at[0] + 600e6:
         jax.clear_caches()
         if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
             trim(0)  # else glibc keeps most of what was freed: 720 MB in place of 330 after a hundred laws
+        cleared_at[0] = resident()
 
 
 @pytest.fixture(scope="session", autouse=True)
