@@ -1,6 +1,7 @@
 """Array helpers: broadcasting over leading axes, dtypes, the leaves of a tree that have a derivative, also as one vector."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -40,6 +41,13 @@ def select_values(condition: jax.Array, yes: Any, no: Any) -> Any:
     """`select` between two states, where typed keys stay those of `no`; `yes` may have none."""
     values = iter([leaf for leaf in jax.tree.leaves(yes) if not is_key(leaf)])
     return jax.tree.map(lambda a: a if is_key(a) else select(condition, next(values), a), no)
+
+
+def by_rows(f: Callable[..., Any], batch_axes: int, *axes: int | None) -> Callable[..., Any]:
+    """`f` of one row, mapped over the batch axes, the first of which is at `axes` in each argument; None: it has none."""
+    for _ in range(batch_axes):
+        f = jax.vmap(f, in_axes=axes)
+    return f
 
 
 def at_least_float32(dtype: Any) -> np.dtype:

@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import importlib.metadata
-import itertools
 import os
 import pathlib
 import sys
@@ -71,19 +70,20 @@ def resident():
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
-finished, cleared_at = itertools.count(1), [0]
+cleared = {"tests ago": 0, "bytes then": resident()}
 
 
 @pytest.fixture(autouse=True)
 def few_programs_at_a_time():
     """Each compiled program takes memory, and several of the 65,530 maps that Linux grants a process before it crashes."""
-    cleared_at[0] = cleared_at[0] or resident()
     yield
-    if next(finished) % 40 == 0 or resident() > cleared_at[0] + 600e6:
+    cleared["tests ago"] += 1
+    # By memory too: twenty tests of learning online held 2.7 GB.
+    if cleared["tests ago"] == 40 or resident() > cleared["bytes then"] + 600e6:
         jax.clear_caches()
         if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
             trim(0)  # else glibc keeps most of what was freed: 720 MB in place of 330 after a hundred laws
-        cleared_at[0] = resident()
+        cleared.update({"tests ago": 0, "bytes then": resident()})
 
 
 @pytest.fixture(scope="session", autouse=True)

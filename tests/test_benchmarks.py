@@ -285,9 +285,8 @@ def test_every_learner_is_timed_where_its_trace_is_not_too_large(tmp_path, monke
     import jrnn
     from experiments.benchmarks import online
 
-    monkeypatch.setattr(
-        online, "POINTS", {"small": (jrnn.Elman(2, 8), 2, 3, False), "called": (jrnn.Elman(2, 8), 2, 3, True)}
-    )
+    small = online.Point(jrnn.Elman(2, 8), 2, 3)
+    monkeypatch.setattr(online, "POINTS", {"small": small, "trained": small._replace(run=online.trained)})
     monkeypatch.setattr(online, "LARGEST", 500)  # RTRL holds 8 x 88 x 2 floats
     online.main([f"--out={tmp_path / 'run'}", "--rounds", "1"])
     for found in json.loads((tmp_path / "run" / "result.json").read_text())["steps"].values():

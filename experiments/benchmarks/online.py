@@ -4,14 +4,15 @@
 
 Prints, for each cell and learner, the processor time of one step (forward, gradient, trace) over that of the same step without a
 trace, truncated back-propagation, and the floats of the trace; for windows of one step and, of an LSTM, of several. These are
-compiled as a loop over 20 windows; one row is of 20 calls of a training step, with a read-out and AdamW. All run in turn.
+compiled as a loop over 20 windows; one row is of 20 calls of a training step, with AdamW. All run in turn.
 Writes result.json.
 """
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,14 +38,6 @@ METHODS: dict[str, Method | None] = {
     "Truncated(16)": Truncated(16),
     "RTRL": RTRL(),
 }
-POINTS = {  # cell, rows, steps of a window, whether each is a call of a training step
-    "Elman 32, 1 row": (jrnn.Elman(32, 32), 1, 1, False),
-    "GRU 128, 16 rows": (jrnn.GRU(32, 128), 16, 1, False),
-    "LSTM 128, 16 rows": (jrnn.LSTM(32, 128), 16, 1, False),
-    "the same, windows of 4": (jrnn.LSTM(32, 128), 16, 4, False),
-    "the same, windows of 16": (jrnn.LSTM(32, 128), 16, 16, False),
-    "LSTM 128, 16 rows, training steps": (jrnn.LSTM(32, 128), 16, 1, True),
-}
 LARGEST = 2**27
 """Floats of a trace, above which a learner is left out."""
 
@@ -63,19 +56,11 @@ class Config(RunConfig):
             raise ValueError(f"--rounds is {self.rounds}; expected at least 1")
 
 
-def learner(cell: jrnn.Cell, rows: int, window: int, called: bool, method: Method | None) -> tuple[Any, int]:
-    """A run of `WINDOWS` windows of learning, one program or as many calls of a training step; and the floats of its trace."""
-    layer = jrnn.Recurrent(cell) if method is None else Online(jrnn.Recurrent(cell), method)
-    params = layer.init(jax.random.key(0))
-    shapes = jax.eval_shape(lambda: layer.initial_state(params, (rows,), jax.random.key(1)))
-    floats = sum(a.size for a in jax.tree.leaves(shapes.trace)) if method else 0
-    if floats > LARGEST:
-        return None, floats
-    state = layer.initial_state(params, (rows,), jax.random.key(1))
-    xs = jnp.asarray(np.random.default_rng(0).standard_normal((WINDOWS, window, rows, cell.input_size)), jnp.float32)
+Run = Callable[[], Any]
 
-    if called:
-        return trainer(cell.output_size, layer, params, state, xs[0]), floats
+
+def compiled(layer: jrnn.Layer, params: Any, state: Any, xs: jax.Array) -> Run:
+    """Forward, gradient and trace of all windows, as one program."""
 
     def learn(state: Any, xs: jax.Array) -> tuple[Any, Any]:
         def loss(params: Any) -> tuple[jax.Array, Any]:
@@ -86,33 +71,64 @@ def learner(cell: jrnn.Cell, rows: int, window: int, called: bool, method: Metho
         return new, jax.tree.map(jnp.sum, gradient)
 
     run = jax.jit(lambda state, xs: jax.lax.scan(learn, state, xs)).lower(state, xs).compile()
-    return (lambda: jax.block_until_ready(run(state, xs))), floats
+    return lambda: jax.block_until_ready(run(state, xs))
 
 
-def trainer(outputs: int, layer: jrnn.Layer, params: Any, state: Any, xs: jax.Array) -> Any:
-    """`WINDOWS` calls of a training step: a read-out whose square should be small, AdamW."""
-    head, optimizer = jrnn.Dense(outputs, 1), optax.adamw(1e-3)
+def trained(layer: jrnn.Layer, params: Any, state: Any, xs: jax.Array) -> Run:
+    """A call of a training step, with AdamW, for each window."""
 
     def loss(params: Any, carry: Any, xs: jax.Array, key: jax.Array | None) -> tuple[Mean, Any]:
-        carry, ys = layer.apply(params["layer"], xs, carry)
-        _, made = head.apply(params["head"], ys)
-        return squared_error(made, jnp.zeros_like(made), None), carry
+        carry, ys = layer.apply(params, xs, carry)
+        return squared_error(ys, jnp.zeros_like(ys), None), carry
 
-    both = {"layer": params, "head": head.init(jax.random.key(2))}
-    trained = [init_state(both, optimizer, jax.random.key(3), state)]
-    step = make_step(loss, optimizer)
+    optimizer, windows = optax.adamw(1e-3), list(xs)
+    now, step = init_state(params, optimizer, jax.random.key(2), state), make_step(loss, optimizer)
 
-    def run() -> None:
-        for _ in range(WINDOWS):
-            trained[0], _ = step(trained[0], xs)
-        jax.block_until_ready(trained[0])
+    def run() -> Any:
+        nonlocal now  # each step takes the memory of the state it is given
+        for window in windows:
+            now, _ = step(now, window)
+        return jax.block_until_ready(now)
 
     return run
 
 
-def measured(cell: jrnn.Cell, rows: int, window: int, called: bool, rounds: int) -> dict[str, dict[str, float]]:
+class Point(NamedTuple):
+    """What is measured."""
+
+    cell: jrnn.Cell
+    rows: int
+    window: int = 1  # steps
+    run: Callable[..., Run] = compiled
+
+
+POINTS = {
+    "Elman 32, 1 row": Point(jrnn.Elman(32, 32), 1),
+    "GRU 128, 16 rows": Point(jrnn.GRU(32, 128), 16),
+    "LSTM 128, 16 rows": Point(jrnn.LSTM(32, 128), 16),
+    "the same, windows of 4": Point(jrnn.LSTM(32, 128), 16, 4),
+    "the same, windows of 16": Point(jrnn.LSTM(32, 128), 16, 16),
+    "LSTM 128, 16 rows, training steps": Point(jrnn.LSTM(32, 128), 16, run=trained),
+}
+
+
+def learner(point: Point, method: Method | None) -> tuple[Run | None, int]:
+    """A run of `WINDOWS` windows of learning, and the floats of its trace."""
+    (cell, rows, window, run), layer = point, jrnn.Recurrent(point.cell)
+    layer = layer if method is None else Online(layer, method)
+    params = layer.init(jax.random.key(0))
+    shapes = jax.eval_shape(lambda: layer.initial_state(params, (rows,), jax.random.key(1)))
+    floats = sum(a.size for a in jax.tree.leaves(shapes.trace)) if method else 0
+    if floats > LARGEST:
+        return None, floats
+    state = layer.initial_state(params, (rows,), jax.random.key(1))
+    xs = jnp.asarray(np.random.default_rng(0).standard_normal((WINDOWS, window, rows, cell.input_size)), jnp.float32)
+    return run(layer, params, state, xs), floats
+
+
+def measured(point: Point, rounds: int) -> dict[str, dict[str, float]]:
     """Processor time of a step in milliseconds and floats of the trace, by learner."""
-    made = {name: learner(cell, rows, window, called, method) for name, method in METHODS.items()}
+    made = {name: learner(point, method) for name, method in METHODS.items()}
     runs = {name: run for name, (run, _) in made.items() if run is not None}
     best = dict.fromkeys(runs, np.inf)
     for _ in range(rounds + 1):  # the first warms up
@@ -120,7 +136,8 @@ def measured(cell: jrnn.Cell, rows: int, window: int, called: bool, rounds: int)
             before = time.process_time()
             run()
             best[name] = min(best[name], time.process_time() - before)
-    return {name: {"milliseconds": 1e3 * best[name] / WINDOWS / window, "floats": made[name][1]} for name in runs}
+    steps = WINDOWS * point.window
+    return {name: {"milliseconds": 1e3 * best[name] / steps, "floats": made[name][1]} for name in runs}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -129,8 +146,8 @@ def main(arguments: list[str] | None = None) -> None:
         run.start()
         result = {}
         console.print(f"| cell | {' | '.join(METHODS)} |\n|---|{'---|' * len(METHODS)}", markup=False)
-        for name, (cell, rows, window, called) in POINTS.items():
-            found = result[name] = measured(cell, rows, window, called, config.rounds)
+        for name, point in POINTS.items():
+            found = result[name] = measured(point, config.rounds)
             plain = found["none"]["milliseconds"]
             cells = [f"{plain:.3f} ms"]
             for method in list(METHODS)[1:]:

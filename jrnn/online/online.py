@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..arrays import differentiable, is_differentiable, select, vector, with_vector
+from ..arrays import by_rows, differentiable, is_differentiable, select, vector, with_vector
 from ..cells.noise import keys_of_rows
 from ..checks import check_key, check_rows, check_switches
 from ..layers import Dropout, Layer, Recurrent
@@ -156,13 +155,6 @@ class Online(Layer):
             jax.eval_shape(step, params, state, xs)
         except (TypeError, NotImplementedError) as error:
             raise TypeError(f"Online: layer is {self.layer}; expected one that runs step by step: {error}") from error
-
-
-def by_rows(f: Callable[..., Any], batch_axes: int, *axes: int | None) -> Callable[..., Any]:
-    """`f` of one row, mapped over the batch axes, the first of which is at `axes` in each argument; None: it has none."""
-    for _ in range(batch_axes):
-        f = jax.vmap(f, in_axes=axes)
-    return f
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))

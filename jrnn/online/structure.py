@@ -96,13 +96,18 @@ def along_leaves(
 def per_unit(factors: jax.Array, e: jax.Array, own: bool) -> jax.Array:
     """A number for each unit [n] times a trace: [*param], whose last axis is blocks of units, where `own`, else [n, *param].
 
-    The numbers are repeated by a concatenation, which XLA's CPU backend does not make part of the product: otherwise it divides for
-    each entry, to find its unit.
+    The numbers are repeated by a concatenation, which XLA's CPU backend does not make part of the product: of a reshape it would,
+    and divide for each entry, to find its unit. With a trace in blocks a step of an LSTM of 128 units took 1.6 times as long.
     """
     repeated = (
         jnp.concatenate([factors] * (e.shape[-1] // factors.size)) if own else factors.reshape(-1, *(1,) * (e.ndim - 1))
     )
     return e * jnp.broadcast_to(repeated, e.shape)
+
+
+def sum_per_unit(a: jax.Array, units: int) -> jax.Array:
+    """For each unit [n] the sum of an array [*param], whose last axis is blocks of units. Its transpose concatenates."""
+    return functools.reduce(jnp.add, jnp.split(a.sum(tuple(range(a.ndim - 1))), a.shape[-1] // units))
 
 
 @functools.lru_cache(maxsize=256)

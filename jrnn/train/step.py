@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ..arrays import cast_like, halves_to_float32
+from ..checks import describe
 from ..losses import Mean, divide
 from .placement import ROWS, is_spec, own_specs, put, row_mesh, row_specs, wait_on_cpu
 
@@ -87,7 +88,7 @@ def make_step(
         key = jax.random.fold_in(state.key, state.step)
 
         def mean(params: Any, carry: Any, batch: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-            found, new = _checked(loss(params, carry, batch, jax.random.fold_in(key, _share())))
+            found, new = _mean_and_carry(loss(params, carry, batch, jax.random.fold_in(key, _share())))
             return found.total, (found.weight, new)
 
         def shard(params: Any, carry: Any, batch: Any) -> tuple[Any, jax.Array, Any]:
@@ -143,7 +144,7 @@ def make_evaluate(
     @functools.partial(jax.jit, static_argnums=0)
     def one(mesh: Mesh, params: Any, carry: Any, batch: Any) -> tuple[Mean, Any]:
         def shard(params: Any, carry: Any, batch: Any) -> tuple[Mean, Any]:
-            mean, new = _checked(loss(params, carry, batch, None))
+            mean, new = _mean_and_carry(loss(params, carry, batch, None))
             return Mean(*_sum(tuple(map(_vary, mean)))), jax.tree.map(_vary, new)
 
         specs = (P(), row_specs(0, carry), row_specs(batch_axes, batch))
@@ -183,13 +184,12 @@ def _keep_divided(mesh: Mesh, specs: tuple[P, ...], tree: Any) -> Any:
     return jax.tree.unflatten(structure, kept)
 
 
-def _checked(found: Any) -> tuple[Mean, Any]:
-    """What a loss returned."""
+def _mean_and_carry(found: Any) -> tuple[Mean, Any]:
+    """What a loss returned, where it is what a loss should return."""
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Mean)):
-        given = jax.tree.map(lambda a: f"{jnp.result_type(a)}{list(jnp.shape(a))}", found)
         raise TypeError(
-            f"loss returned {given}; expected a pair (Mean, carry): of jrnn.losses, what cross_entropy returns or Mean(total, "
-            "weight); and () where nothing is carried"
+            f"loss returned {jax.tree.map(describe, found)}; expected a pair (Mean, carry): of jrnn.losses, what cross_entropy "
+            "returns or Mean(total, weight); and () where nothing is carried"
         )
     return found
 
