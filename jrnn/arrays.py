@@ -15,6 +15,11 @@ def broadcast_like(vector: jax.Array, like: jax.Array) -> jax.Array:
     return jnp.broadcast_to(vector, like.shape)
 
 
+def feature_shape(size: Any) -> tuple[Any, ...]:
+    """The feature axes that a size stands for: one, or several where it is a tuple."""
+    return size if isinstance(size, tuple) else (size,)
+
+
 def affine(x: jax.Array, w: jax.Array, b: jax.Array | None) -> jax.Array:
     """`x @ w + b` with `x` [..., in], `w` [in, out], `b` [out] or None."""
     return add_bias(x @ w, b)

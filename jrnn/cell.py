@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from .arrays import halves_to_float32
+from .arrays import feature_shape, halves_to_float32
 from .checks import activation_function, check_input, check_params, check_positive, check_state, describe
 
 P = TypeVar("P")
@@ -75,7 +75,7 @@ class Cell(abc.ABC, Generic[P, S]):
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The feature axes of an input: one, or several where `input_size` is a tuple."""
-        return self.input_size if isinstance(self.input_size, tuple) else (self.input_size,)
+        return feature_shape(self.input_size)
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> P:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .arrays import is_key, widened
+from .arrays import feature_shape, is_key, widened
 
 Activation = str | Callable[[jax.Array], jax.Array]
 
@@ -103,7 +103,7 @@ def _initial_shapes(owner: Any) -> Any:
 def check_input(owner: Any, x: Any, dtype: jnp.dtype, name: str, time: bool) -> tuple[int, ...]:
     """`x` is [time, *batch, input_size] (or [*batch, input_size]) of the parameters' dtype; returns the batch axes."""
     axes = "[time, *batch, input_size]" if time else "[*batch, input_size]"
-    features = owner.input_size if isinstance(owner.input_size, tuple) else (owner.input_size,)
+    features = feature_shape(owner.input_size)
     if not hasattr(x, "shape"):
         raise TypeError(f"{name} is {describe(x)}; expected an array {axes}")
     if len(x.shape) < len(features) + time:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .arrays import at_least_float32
+from .arrays import at_least_float32, feature_shape
 from .cell import Cell, check_cell
 from .checks import check_key_or_legacy, describe
 
@@ -216,7 +216,7 @@ def _is_matrix(name: str, w: Any) -> bool:
 def _hidden(cell: Cell, params: Any) -> int:
     if cell.recurrent:
         return _parameter(cell, params, cell.recurrent[0]).shape[-1] // len(cell.gates)
-    return math.prod(cell.output_size) if isinstance(cell.output_size, tuple) else cell.output_size
+    return math.prod(feature_shape(cell.output_size))
 
 
 def _per_gate(key: jax.Array, gates: int, w: jax.Array, draw: Any) -> jax.Array:

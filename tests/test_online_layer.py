@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import HIDDEN, INPUT, cast, key, normal, random_inputs, random_params
+from cases import HIDDEN, INPUT, cast, key, normal, random_inputs, random_params, run, step
 from online import ROWS, STACK, TIME, distance, online
 
 import jrnn
@@ -39,14 +39,18 @@ def gradient(layer, params, state, xs, **segments):
     return jax.grad(loss, has_aux=True)(params)
 
 
+compiled = jax.jit(gradient, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def state_after(layer, params, xs, key):
+    return layer.apply(params, xs, layer.initial_state(params, xs.shape[1:-1], key))[0]
+
+
 def window(layer, *batch, steps=2):
     """Parameters, a state that has run some steps, and the inputs of the next ones."""
     params, xs = random_params(layer), random_inputs(layer, 4 + steps, *batch)
-    state = layer.apply(params, xs[:4], layer.initial_state(params, batch, key(5)))[0]
-    return params, state, xs[4:]
-
-
-compiled = jax.jit(gradient, static_argnums=0)
+    return params, state_after(layer, params, xs[:4], key(5)), xs[4:]
 
 
 def close(a, b):
@@ -63,11 +67,11 @@ def test_rows_are_alone(layer):
     """Each row's gradient and trace are those of the row by itself, whatever the batch axes; `step` is a window of one."""
     params, state, xs = window(layer, 2, 2)
     found, new = compiled(layer, params, state, xs)
-    rows = jax.vmap(jax.vmap(functools.partial(gradient, layer, params)))(state, jnp.moveaxis(xs, 0, 2))
+    rows = jax.jit(jax.vmap(jax.vmap(functools.partial(gradient, layer, params))))(state, jnp.moveaxis(xs, 0, 2))
     close(new, rows[1])
     close(found, jax.tree.map(lambda a: a.sum((0, 1)), rows[0]))
-    one, y = layer.step(params, state, xs[0])
-    again, ys = layer.apply(params, xs[:1], state)
+    one, y = step(layer, params, state, xs[0])
+    again, ys = run(layer, params, xs[:1], state)
     close((one, y), (again, ys[0]))
 
 
@@ -82,7 +86,7 @@ def test_what_lies_behind_a_reset_has_no_influence(layer):
     first, third = (jax.tree.map(lambda a, i=i: a[i], state) for i in (0, 2))
     fresh = layer.initial_state(params, (3,), key(5))
     fresh = jax.tree.map(lambda a, b: b[1] if is_key(b) else a[1], fresh, state)  # keys of noise run on
-    alone = [gradient(layer, params, s, xs[:, i]) for i, s in enumerate((first, fresh))]
+    alone = [compiled(layer, params, s, xs[:, i]) for i, s in enumerate((first, fresh))]
     close(found, jax.tree.map(jnp.add, alone[0][0], alone[1][0]))
     for i, want in enumerate((alone[0][1], alone[1][1], third)):
         close(jax.tree.map(lambda a, i=i: a[i], new.state), want.state)
@@ -107,9 +111,9 @@ def test_two_devices_make_one_step():
         for devices in (jax.devices()[:1], jax.devices()[:2]):
             mesh = jax.sharding.Mesh(np.array(devices), ("rows",))
             trained = init_state(params, optimizer, key(0), state)
-            step = make_step(loss, optimizer, mesh=mesh)
+            train = make_step(loss, optimizer, mesh=mesh)
             for x in xs:
-                trained, _ = step(trained, x[None])
+                trained, _ = train(trained, x[None])
             both.append((trained.params, trained.carry))
         close(*both)
 
@@ -122,8 +126,7 @@ def test_a_run_goes_on_bit_for_bit(name, tmp_path):
     checkpoints.save(0, state, {})
     restored = checkpoints.restore(layer.initial_state(params, (3,), key(9))).state
     checkpoints.close()
-    run = compiled
-    same = [jax.tree.leaves(run(layer, params, s, xs)) for s in (state, restored)]
+    same = [jax.tree.leaves(compiled(layer, params, s, xs)) for s in (state, restored)]
     for a, b in zip(*same, strict=True):
         assert np.array_equal(*((jax.random.key_data(k) if is_key(k) else k) for k in (a, b)))
     assert pickle.loads(pickle.dumps(layer)) == layer
@@ -160,13 +163,13 @@ def test_half_precision_keeps_traces_in_float32():
         layer = LEARNERS[name]
         params, _, xs = window(layer, 2)
         half, xs = cast((params, xs), jnp.bfloat16)
-        state = layer.apply(half, xs, layer.initial_state(half, (2,), key(1)))[0]
+        state = state_after(layer, half, xs, key(1))
         found, new = compiled(layer, half, state, xs)
         assert {a.dtype for a in jax.tree.leaves((found, new.state))} == {jnp.dtype(jnp.bfloat16)}
         if name != "truncated":
             assert {a.dtype for a in jax.tree.leaves(new.trace) if not is_key(a)} == {jnp.dtype(jnp.float32)}
         full = cast(half, jnp.float32)
-        state = layer.apply(full, cast(xs, jnp.float32), layer.initial_state(full, (2,), key(1)))[0]
+        state = state_after(layer, full, cast(xs, jnp.float32), key(1))
         want, _ = compiled(layer, full, state, cast(xs, jnp.float32))
         assert distance(cast(found, jnp.float32), want) < 0.05
 

@@ -24,6 +24,7 @@ import jrnn
 from experiments.benchmarks import measure
 from experiments.common.command import explained, open_run
 from experiments.common.run import RunConfig, console, write_json
+from jrnn.arrays import feature_shape
 from jrnn.online import Online, SnAp
 from jrnn.xla import WORKAROUNDS, off
 
@@ -106,11 +107,6 @@ def program(
     return lowered.as_text(), measure.Program(call, read, None, memory.temp_size_in_bytes if memory else None)
 
 
-def features(size: Any) -> tuple[int, ...]:
-    """The feature axes of an input or an output."""
-    return size if isinstance(size, tuple) else (size,)
-
-
 def compared(config: Config, name: str, layer: jrnn.Layer, dtype: str, mode: str) -> dict[str, float] | None:
     """Time and memory without the workaround over those with it; None where it changes nothing in the program."""
     rng = np.random.default_rng(config.seed)
@@ -118,7 +114,7 @@ def compared(config: Config, name: str, layer: jrnn.Layer, dtype: str, mode: str
     steps = 1 if isinstance(layer, Online) else config.time
     xs, weights = (
         jnp.asarray(rng.standard_normal((steps, config.batch, *size)), dtype)
-        for size in map(features, (layer.input_size, layer.output_size))
+        for size in map(feature_shape, (layer.input_size, layer.output_size))
     )
     state = layer.initial_state(params, (config.batch,))
     with off(name) if name != NOTHING else contextlib.nullcontext():

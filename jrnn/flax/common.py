@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from ..arrays import is_key
+from ..arrays import feature_shape, is_key
 from ..cell import Cell
 from ..cells.noise import split_each
 from ..cells.wrapper import divide_key
@@ -56,7 +56,7 @@ def run(
     """`layer.apply` with the arguments of Flax's `RNN`: outputs in the order of `inputs` only if `keep_order`."""
     inputs = jnp.asarray(inputs)
     features = feature_axes(layer)
-    sizes = layer.input_size if isinstance(layer.input_size, tuple) else (layer.input_size,)
+    sizes = feature_shape(layer.input_size)
     given = inputs.shape[inputs.ndim - features :]
     if inputs.ndim < 1 + features or any(size not in (None, there) for size, there in zip(sizes, given, strict=True)):
         named = ", ".join(str(size or "features") for size in sizes)
@@ -96,7 +96,7 @@ def typed(key: jax.Array) -> jax.Array:
 
 def feature_axes(owner: Cell | Layer) -> int:
     """How many axes an input's features have."""
-    return len(owner.input_size) if isinstance(owner.input_size, tuple) else 1
+    return len(feature_shape(owner.input_size))
 
 
 def batch_of(layer: Layer, inputs: Any, time_major: bool) -> tuple[int, ...]:
@@ -129,7 +129,7 @@ def draws(layer: Layer) -> bool:
     key = jax.random.key(0)
     params = jax.eval_shape(layer.init, key)
     dtype = next((leaf.dtype for leaf in jax.tree.leaves(params)), jnp.float32)
-    features = layer.input_size if isinstance(layer.input_size, tuple) else (layer.input_size or 1,)
+    features = feature_shape(layer.input_size or 1)
     xs = jax.ShapeDtypeStruct((1, *features), dtype)
     return reads_first(lambda key, params, xs: layer.apply(params, xs, key=key), key, params, xs)
 

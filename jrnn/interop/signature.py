@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ..arrays import feature_shape
 from ..cell import Cell
 from ..checks import check_params
 from ..layers import BatchFirst, Layer, Recurrent
@@ -65,7 +66,7 @@ def signature(model: Model, params: Any, *, step: bool, lengths: bool) -> Signat
     params = dequantize(params)
     dtype = np.dtype(check_params(model, params))
     model = Recurrent(model) if isinstance(model, Cell) else model
-    xs = Array((), np.dtype(np.int32)) if tokens else Array(_axes(size), dtype)
+    xs = Array((), np.dtype(np.int32)) if tokens else Array(feature_shape(size), dtype)
     one = jax.ShapeDtypeStruct((1, *xs.shape), xs.dtype)
     state = jax.eval_shape(lambda params: model.initial_state(params, (1,)), params)
     if step:
@@ -78,12 +79,7 @@ def signature(model: Model, params: Any, *, step: bool, lengths: bool) -> Signat
     return Signature(
         model=model,
         xs=xs,
-        ys=Array(_axes(model.output_size or 0), dtype),
+        ys=Array(feature_shape(model.output_size or 0), dtype),
         state={name: Array(leaf.shape[1:], np.dtype(leaf.dtype)) for name, leaf in named.items()},
         structure=structure,
     )
-
-
-def _axes(size: Any) -> tuple[int, ...]:
-    """The feature axes that a size stands for."""
-    return size if isinstance(size, tuple) else (size,)

@@ -7,6 +7,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
+from ..arrays import feature_shape
 from ..cell import Bound
 from ..checks import check_params
 from ..models import Captioner, Classifier, Condition, Conditional, EncoderDecoder, Tagger
@@ -29,7 +30,7 @@ def whole(model: Classifier | Tagger | Conditional, params: Any, *, step: bool, 
     def sequences(size: Any) -> jax.ShapeDtypeStruct:
         if size is None:  # tokens
             return jax.ShapeDtypeStruct((time, batch), jnp.int32)
-        return jax.ShapeDtypeStruct((time, batch, *(size if isinstance(size, tuple) else (size,))), dtype)
+        return jax.ShapeDtypeStruct((time, batch, *feature_shape(size)), dtype)
 
     counts = [jax.ShapeDtypeStruct((batch,), jnp.int32)] if lengths else []
     if isinstance(model, Classifier | Tagger):

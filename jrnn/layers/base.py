@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..arrays import select
+from ..arrays import feature_shape, select
 from ..checks import check_key, describe
 from ..segments import Segments, make_segments
 
@@ -123,7 +123,7 @@ class Layer(abc.ABC):
         xs = jnp.asarray(xs)
         if self.input_size is None and jnp.issubdtype(xs.dtype, jnp.integer):
             return xs.shape
-        features = len(self.input_size) if isinstance(self.input_size, tuple) else 1
+        features = len(feature_shape(self.input_size))
         return xs.shape[: xs.ndim - features]
 
     def _at_end(self, ys: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -154,7 +154,7 @@ def _steps_alone(layer: Layer) -> bool:
     if jax.tree.leaves(jax.eval_shape(layer.initial_state, params)):
         return False
     dtype = next((leaf.dtype for leaf in jax.tree.leaves(params)), jnp.float32)
-    features = layer.input_size if isinstance(layer.input_size, tuple) else (layer.input_size or 1,)
+    features = feature_shape(layer.input_size or 1)
     x = jax.ShapeDtypeStruct(features, dtype)
     try:
         jax.eval_shape(lambda params, x: layer.step(params, layer.initial_state(params), x), params, x)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..arrays import feature_shape
 from ..checks import check_key_or_legacy
 from ..segments import Segments
 from .base import Layer, check_layer, split_key
@@ -151,7 +152,7 @@ class Bidirectional(Layer):
 def _axes(layer: Layer) -> tuple[int, ...] | None:
     """The feature axes of a layer's outputs; None where they are those of its inputs."""
     size: Any = layer.output_size
-    return size if size is None or isinstance(size, tuple) else (size,)
+    return None if size is None else feature_shape(size)
 
 
 def _turned(segments: Segments) -> Segments:

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from ..arrays import feature_shape
 from ..cell import Cell
 from ..checks import check_positive, check_switches
 from ..engines import Engine, Scan
@@ -36,7 +37,7 @@ def rnn(
     [batch, time, features], a `BatchFirst` of one.
     """
     _check_class(cell, options)
-    for size in input_size if isinstance(input_size, tuple) else (input_size,):
+    for size in feature_shape(input_size):
         check_positive("rnn", input_size=size)
     check_positive("rnn", hidden_size=hidden_size, num_layers=num_layers)
     check_switches("rnn", bidirectional=bidirectional, batch_first=batch_first)

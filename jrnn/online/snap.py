@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..arrays import differentiable, vector, with_differentiable, with_vector
+from ..arrays import differentiable, feature_shape, vector, with_differentiable, with_vector
 from ..checks import check_positive
 from ..layers import Layer
 from .method import Window, from_initial_state, identity
@@ -54,7 +54,7 @@ def pattern(layer: Layer, params: Any, steps: int) -> Pattern:
         raise TypeError(
             f"layer is {layer}, which takes tokens; expected one that takes vectors: place the embedding below Online"
         )
-    features = layer.input_size if isinstance(layer.input_size, tuple) else (layer.input_size,)
+    features = feature_shape(layer.input_size)
     rng, state = np.random.default_rng(0), layer.initial_state(params)
     present = np.concatenate([np.ravel(np.asarray(a) != 0) for a in differentiable(params)])
 

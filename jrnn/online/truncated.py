@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..arrays import differentiable, select_values, vector, with_differentiable
+from ..arrays import differentiable, feature_shape, select_values, vector, with_differentiable
 from ..checks import check_positive
 from .method import Method, Window, after
 
@@ -65,5 +65,5 @@ def _inputs(layer: Any, state: Any) -> tuple[tuple[int, ...], Any]:
     """Feature axes and dtype of the inputs of a layer; tokens, which have none, where it has no `input_size`."""
     if layer.input_size is None:
         return (), jnp.int32
-    features = layer.input_size if isinstance(layer.input_size, tuple) else (layer.input_size,)
+    features = feature_shape(layer.input_size)
     return features, next((a.real.dtype for a in differentiable(state)), jnp.float32)
