@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jrnn
@@ -96,8 +95,8 @@ def key(seed: int) -> jax.Array:
 
 
 def normal(seed: int, *shape: int, scale: float = 1.0) -> jax.Array:
-    """Normal float32 numbers from NumPy, which has nothing to compile."""
-    return jnp.asarray(scale * np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+    """Normal float32 numbers from NumPy, which has nothing to compile, as has `device_put`; `jnp.asarray` has."""
+    return jax.device_put((scale * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32))
 
 
 def _drawn(shapes: Any, seed: int, scale: float) -> Any:
@@ -115,8 +114,10 @@ def random_params(model: Any, seed: int = 100) -> Any:
 def random_inputs(model: Any, *shape: int, seed: int = 200) -> jax.Array:
     """Inputs [*shape, input_size]; the last feature is positive where a cell reads its time step from it."""
     features = model.input_size if isinstance(model.input_size, tuple) else (model.input_size,)
-    xs = normal(seed, *shape, *features)
-    return xs.at[..., -1].set(0.1 + 0.2 * jnp.abs(xs[..., -1])) if getattr(model, "dt", 1.0) is None else xs
+    xs = np.array(normal(seed, *shape, *features))
+    if getattr(model, "dt", 1.0) is None:
+        xs[..., -1] = 0.1 + 0.2 * np.abs(xs[..., -1])
+    return jax.device_put(xs)
 
 
 def random_state(model: Any, params: Any, batch: tuple[int, ...] = (), *, seed: int = 300, noise: bool = True) -> Any:
@@ -148,7 +149,8 @@ def floats(tree: Any) -> tuple[list[jax.Array], Any]:
 
 
 def cast(tree: Any, dtype: Any) -> Any:
-    return jax.tree.map(lambda a: a if is_key(a) else a.astype(dtype), tree)
+    """By NumPy, as each shape of arrays would be a program."""
+    return jax.tree.map(lambda a: a if is_key(a) else jax.device_put(np.asarray(a).astype(dtype)), tree)
 
 
 def given(cell: Any, time: int = 6, rows: int = 3) -> tuple[Any, Any, Any]:

@@ -61,7 +61,8 @@ def test_the_last_output_without_padding(name):
     layer = ALL[name]
     params, xs = random_params(layer), random_inputs(layer, TIME, ROWS)
     full = jnp.full(ROWS, TIME)
-    same(layer.last(params, xs)[1], layer.last(params, xs, lengths=full)[1])
+    last = jax.jit(layer.last)
+    same(last(params, xs)[1], last(params, xs, lengths=full)[1])
 
 
 def test_the_last_output_is_read_from_the_state():
@@ -85,12 +86,13 @@ def test_pooling_is_over_real_steps(name):
     params = pool.init(key(1), 3)
     ys = normal(2, TIME, ROWS, 3)
     dirty = jnp.where(jnp.asarray(REAL)[..., None], ys, jnp.full_like(ys, jnp.nan))
-    found = pool.apply(params, dirty, jnp.asarray(REAL))
+    apply = jax.jit(pool.apply)
+    found = apply(params, dirty, jnp.asarray(REAL))
     for row, length in enumerate(LENGTHS[:3]):
-        same(found[row], pool.apply(params, ys[: int(length), row], None))
+        same(found[row], apply(params, ys[: int(length), row], None))
     assert not found[3].any()
-    gradient = jax.grad(lambda ys: pool.apply(params, ys, jnp.asarray(REAL)).sum())(dirty)
-    assert jnp.isfinite(gradient).all()
+    gradient = np.asarray(jax.jit(jax.grad(lambda ys: pool.apply(params, ys, jnp.asarray(REAL)).sum()))(dirty))
+    assert np.isfinite(gradient).all()
     assert not gradient[~REAL].any()
 
 
@@ -112,19 +114,17 @@ def test_a_classifier_does_not_see_padding(name):
     model = Classifier(EMBEDDED, 3, pooling=POOLINGS[name])
     params = random_params(model)
     labels = jnp.array([0, 1, 2, 1])
-    logits = model.apply(params, TOKENS, lengths=LENGTHS)
+    apply, loss_of = jax.jit(model.apply), jax.jit(model.loss)
+    logits = apply(params, TOKENS, lengths=LENGTHS)
     for row, length in enumerate(LENGTHS[:3]):
-        same(logits[row], model.apply(params, TOKENS[: int(length), row]))
+        same(logits[row], apply(params, TOKENS[: int(length), row]))
     same(logits[3], params.b)  # nothing was read
-    loss = model.loss(params, TOKENS, labels, lengths=LENGTHS)
+    loss = loss_of(params, TOKENS, labels, lengths=LENGTHS)
     same(loss, cross_entropy(logits[:3], labels[:3], None))
-    same(model.loss(params, TOKENS, labels, mask=jnp.asarray(REAL)), loss)
-    assert model.loss(params, TOKENS, labels).weight == 4
-    other = TOKENS.at[3:, 1].set(6)
-    gradients = [
-        jax.grad(lambda p, x: model.loss(p, x, labels, lengths=LENGTHS).total)(params, x) for x in (TOKENS, other)
-    ]
-    same(*gradients)
+    same(loss_of(params, TOKENS, labels, mask=jnp.asarray(REAL)), loss)
+    assert loss_of(params, TOKENS, labels).weight == 4
+    gradient = jax.jit(jax.grad(lambda p, x: model.loss(p, x, labels, lengths=LENGTHS).total))
+    same(gradient(params, TOKENS), gradient(params, TOKENS.at[3:, 1].set(6)))
 
 
 def test_one_to_one():
@@ -149,10 +149,11 @@ def test_a_tagger_does_not_see_padding(crf):
     model = Tagger(EMBEDDED, 3, crf=crf)
     params = random_params(model)
     labels = jnp.asarray(np.random.default_rng(1).integers(0, 3, (TIME, ROWS)), jnp.int32)
-    loss = model.loss(params, TOKENS, labels.at[3:, 1].set(-5), lengths=LENGTHS)
-    decoded = model.decode(params, TOKENS, lengths=LENGTHS)
+    loss_of, decode = jax.jit(model.loss), jax.jit(model.decode)
+    loss = loss_of(params, TOKENS, labels.at[3:, 1].set(-5), lengths=LENGTHS)
+    decoded = decode(params, TOKENS, lengths=LENGTHS)
     alone = [
-        (model.loss(params, TOKENS[:n, row], labels[:n, row]), model.decode(params, TOKENS[:n, row]))
+        (loss_of(params, TOKENS[:n, row], labels[:n, row]), decode(params, TOKENS[:n, row]))
         for row, n in enumerate(map(int, LENGTHS[:3]))
     ]
     np.testing.assert_allclose(loss.total, sum(float(one.total) for one, _ in alone), rtol=1e-5)
@@ -168,12 +169,13 @@ def test_packed_sentences_are_tagged_as_if_alone(crf):
     params = random_params(model)
     labels = jnp.asarray(np.random.default_rng(1).integers(0, 3, TIME), jnp.int32)
     reset = jnp.zeros(TIME, bool).at[jnp.array([0, 2, 5])].set(True)
-    loss = model.loss(params, TOKENS[:, 0], labels, reset=reset)
-    decoded = model.decode(params, TOKENS[:, 0], reset=reset)
+    loss_of, decode = jax.jit(model.loss), jax.jit(model.decode)
+    loss = loss_of(params, TOKENS[:, 0], labels, reset=reset)
+    decoded = decode(params, TOKENS[:, 0], reset=reset)
     total = 0.0
     for part in (slice(0, 2), slice(2, 5), slice(5, 6)):
-        total += float(model.loss(params, TOKENS[part, 0], labels[part]).total)
-        assert decoded[part].tolist() == model.decode(params, TOKENS[part, 0]).tolist()
+        total += float(loss_of(params, TOKENS[part, 0], labels[part]).total)
+        assert decoded[part].tolist() == decode(params, TOKENS[part, 0]).tolist()
     np.testing.assert_allclose(loss.total, total, rtol=1e-5)
 
 
@@ -290,7 +292,7 @@ def test_a_batch_of_padding_teaches_nothing(model):
     def loss(params):
         return model.loss(params, TOKENS, labels, lengths=jnp.zeros(ROWS, jnp.int32)).value
 
-    value, gradient = jax.value_and_grad(loss)(params)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params)
     assert value == 0
     for leaf in jax.tree.leaves(gradient):
         assert not leaf.any()

@@ -1,5 +1,7 @@
 """Rows and weights divided over devices, by the compiler or explicitly: the same numbers as on one device."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -57,27 +59,28 @@ def given(model):
     return params, random_inputs(model, TIME, ROWS), random_state(model, params, (ROWS,))
 
 
+@functools.cache
+def on_one_device(model, mark):
+    return jax.jit(lambda *a: value_and_gradients(model, *a, MARKS[mark], {}))(*given(model))
+
+
 def case(name, way, mark):
     some = way == "default" or (name == "gru-before" and mark == "marks")
     options = {"engine": Scan(gradient=GRADIENTS[way])}
-    return pytest.param(
-        CELLS[name], options, MARKS[mark], id=f"{name}-{way}-{mark}", marks=() if some else pytest.mark.slow
-    )
+    return pytest.param(CELLS[name], options, mark, id=f"{name}-{way}-{mark}", marks=() if some else pytest.mark.slow)
 
 
 TABLE = [case(name, way, mark) for name in SEVEN for way in GRADIENTS for mark in MARKS]
-TABLE += [pytest.param(LAYERS[name], {}, MARKS["marks"], id=name) for name in OF_LAYERS]
+TABLE += [pytest.param(LAYERS[name], {}, "marks", id=name) for name in OF_LAYERS]
 
 
-@pytest.mark.parametrize(("model", "options", "marks"), TABLE)
-def test_rows_over_an_explicit_mesh(model, options, marks):
-    arguments = given(model)
-    want = value_and_gradients(model, *arguments, marks, options)
-    mesh, placed = divided(AxisType.Explicit, *arguments, marks)
+@pytest.mark.parametrize(("model", "options", "mark"), TABLE)
+def test_rows_over_an_explicit_mesh(model, options, mark):
+    mesh, placed = divided(AxisType.Explicit, *given(model), MARKS[mark])
     with jax.set_mesh(mesh):
         ys, slopes = jax.jit(lambda *a: value_and_gradients(model, *a, options))(*placed)
         assert jax.typeof(ys).sharding.spec[:2] == (None, "data")
-    same((ys, slopes), want)
+    same((ys, slopes), on_one_device(model, mark))
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
@@ -85,14 +88,12 @@ def test_rows_over_an_explicit_mesh(model, options, marks):
 @pytest.mark.parametrize("eager", [False, True])
 def test_columns_of_weights_and_eager_calls(name, kind, eager):
     model = CELLS[name]
-    arguments = given(model)
-    want = value_and_gradients(model, *arguments, {}, {})
     for column in (False, True):
-        mesh, placed = divided(kind, *arguments, {}, column=column)
+        mesh, placed = divided(kind, *given(model), {}, column=column)
         with jax.set_mesh(mesh):
             function = value_and_gradients if eager else jax.jit(value_and_gradients, static_argnums=(0, 5))
             got = function(model, *placed, jrnn_options())
-        same(got, want)
+        same(got, on_one_device(model, "plain"))
 
 
 class jrnn_options(dict):

@@ -1,9 +1,12 @@
 """Slot filling: what its scores, its model, its noise and its picture promise."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import random_params
 from data_sets import needs
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,16 +120,16 @@ def test_one_direction_sees_the_window_ahead_and_no_further():
 @pytest.mark.parametrize("crf", [False, True])
 def test_padding_changes_nothing(crf):
     net = model(both=True, crf=crf)
-    params = net.init(jax.random.key(0))
-    if crf:
-        params = params._replace(crf=jax.tree.map(lambda a: a + jnp.arange(a.size).reshape(a.shape) % 3, params.crf))
+    params = random_params(net)
+    of_words = jax.jit(functools.partial(net.loss, intent_weight=10.0))
+    decode = jax.jit(net.decode)
     short = Labelled(jnp.array([[2], [3], [4]]), jnp.array([[1], [0], [2]]), jnp.array([1]))
     padded = jax.tree.map(lambda a: jnp.pad(a, ((0, 4), (0, 1))) if a.ndim > 1 else jnp.pad(a, (0, 1)), short)
-    loss = net.loss(params, short, jnp.array([3]), intent_weight=10.0)
-    other = net.loss(params, padded, jnp.array([3, 0]), intent_weight=10.0)
+    loss = of_words(params, short, jnp.array([3]))
+    other = of_words(params, padded, jnp.array([3, 0]))
     np.testing.assert_allclose(other, loss, rtol=1e-5)
-    slots, intent = net.decode(params, short.words, jnp.array([3]))
-    more_slots, more_intent = net.decode(params, padded.words, jnp.array([3, 0]))
+    slots, intent = decode(params, short.words, jnp.array([3]))
+    more_slots, more_intent = decode(params, padded.words, jnp.array([3, 0]))
     np.testing.assert_array_equal(more_slots[:3, :1], slots)
     assert more_intent[0] == intent[0]
 

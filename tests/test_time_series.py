@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import normal, random_params
 
 pytest.importorskip("tyro", reason="the experiments extra is not installed")
 pytest.importorskip("aeon", reason="the series extra is not installed")
@@ -97,9 +98,8 @@ def test_standardised_by_the_training_part_alone():
 def test_what_a_series_is_padded_with_does_not_matter(pooling, bidirectional):
     config = Config(hidden=5, pooling=pooling, bidirectional=bidirectional)
     model = time_series.build(config, 3, 4)
-    params = model.init(jax.random.key(0))
-    xs = jax.random.normal(jax.random.key(1), (6, 2, 3))
-    padded = model.apply(params, xs.at[4:, 0].set(jnp.nan), lengths=jnp.array([4, 6]))
+    params, xs, apply = random_params(model), normal(1, 6, 2, 3), jax.jit(model.apply)
+    padded = apply(params, xs.at[4:, 0].set(jnp.nan), lengths=jnp.array([4, 6]))
     assert padded.shape == (2, 4)
-    np.testing.assert_allclose(padded[0], model.apply(params, xs[:4, 0]), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(padded[1], model.apply(params, xs[:, 1]), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(padded[0], apply(params, xs[:4, 0]), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(padded[1], apply(params, xs[:, 1]), rtol=1e-4, atol=1e-6)

@@ -47,7 +47,7 @@ class Info(NamedTuple):
 
 def init_state(params: Any, optimizer: optax.GradientTransformation, key: jax.Array, carry: Any = ()) -> TrainState:
     """The state before the first step. It holds copies: a step reuses the memory of the state it is given."""
-    params, carry, key = jax.tree.map(jnp.copy, (params, carry, key))
+    params, carry, key = jax.device_put((params, carry, key), may_alias=False)
     return TrainState(jnp.int32(0), params, optimizer.init(params), carry, key)
 
 
