@@ -10,6 +10,19 @@ import numpy as np
 from jax import lax
 
 
+def copied(tree: Any) -> Any:
+    """JAX arrays that share no memory with those of `tree`, which may be NumPy's.
+
+    Nothing is compiled, where `jnp.array` compiles a program for each shape: 13 ms for each weight of a model (jax 0.10, 0.12).
+    """
+
+    def one(leaf: Any) -> jax.Array:
+        # Of a NumPy array `device_put` is a view on a CPU, whatever `may_alias` says.
+        return jax.device_put(leaf, may_alias=False) if isinstance(leaf, jax.Array) else jax.device_put(np.array(leaf))
+
+    return jax.tree.map(one, tree)
+
+
 def broadcast_like(vector: jax.Array, like: jax.Array) -> jax.Array:
     """`vector` [features] repeated over the leading axes of `like` [..., features]."""
     return jnp.broadcast_to(vector, like.shape)

@@ -74,11 +74,6 @@ def to_numpy(value: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} is {describe(value)}; expected an array ({error!s:.120})") from error
 
 
-def to_jax(params: Any) -> Any:
-    """Copies: what happens to the other library's arrays afterwards is not seen here."""
-    return jax.tree.map(jnp.array, params)
-
-
 def template(cell: Cell) -> Any:
     """The cell's parameters without their values: None where there is no array, to be filled by `_replace`."""
     return jax.eval_shape(cell.init, jax.random.key(0))

@@ -5,10 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..arrays import copied
 from ..cell import Cell
 from ..cells import GRU, LSTM
 from ..checks import check_params, describe
-from .arrays import checked, is_own, require, template, to_jax, unsupported
+from .arrays import checked, is_own, require, template, unsupported
 
 KINDS = (LSTM, GRU)
 FIELDS = {"weight_ih": "w_x", "weight_hh": "w_h", "bias": "b", "bias_n": "b_n"}
@@ -25,7 +26,7 @@ def from_module(cell: Cell, module: Any) -> Any:
     found = {name: array for name in FIELDS if (array := getattr(module, name, None)) is not None}
     shapes = {name: want.shape[::-1] for name in FIELDS if (want := getattr(blank, FIELDS[name], None)) is not None}
     fields = {FIELDS[name]: array.T for name, array in checked(found, shapes, cell, "module").items()}
-    return to_jax(blank._replace(**fields))
+    return copied(blank._replace(**fields))
 
 
 def load(module: Any) -> tuple[Any, Any]:

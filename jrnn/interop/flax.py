@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..arrays import copied
 from ..cell import Cell
 from ..cells import GRU, LSTM, Elman
 from ..checks import check_params, describe
-from .arrays import check_alike, checked, is_kind, require, template, to_jax, unsupported
+from .arrays import check_alike, checked, is_kind, require, template, unsupported
 
 KINDS = (Elman, LSTM, GRU)
 
@@ -165,7 +166,7 @@ def _from_flax(cell: Cell, nested: Any, layout: dict[str, str], name: str) -> An
     arrays = checked(flat, shapes, cell, name)
     fields = {field: np.concatenate([arrays[key] for key in keys], -1) for field, keys in blocks.items()}
     absent = {field: np.zeros(whole[field], fields["w_x"].dtype) for field in whole.keys() - fields.keys()}
-    return to_jax(blank._replace(**fields, **absent))
+    return copied(blank._replace(**fields, **absent))
 
 
 def _to_flax(cell: Cell, params: Any, layout: dict[str, str]) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from ..arrays import copied
 from ..cell import Cell
 from ..cells import GRU, LSTM, Elman
 from ..checks import check_params, describe
 from ..layers import Dense, DenseParams, Recurrent
-from .arrays import checked, regroup, require, some, template, to_jax, unsupported
+from .arrays import checked, regroup, require, some, template, unsupported
 from .parts import Part, finished, stack
 
 MODULES: dict[type, str] = {Elman: "vanilla_rnn", LSTM: "lstm", GRU: "gru"}
@@ -44,7 +44,7 @@ def from_params(cell: Cell, params: Mapping[str, Any], *, module: str | None = N
         del shapes[f"{module}/linear_1/b"]  # double_bias=False
     arrays = checked(found, shapes, cell, "params")
     w = {name.removeprefix(f"{module}/"): array for name, array in arrays.items()}
-    return to_jax(template(cell)._replace(**_from_haiku(cell, w)))
+    return copied(template(cell)._replace(**_from_haiku(cell, w)))
 
 
 def load(params: Mapping[str, Any], modules: Sequence[str] | None = None) -> tuple[Any, Any]:
@@ -137,7 +137,7 @@ def to_params(cell: Cell, params: Any, *, module: str | None = None) -> dict[str
     nested: dict[str, dict[str, jax.Array]] = {}
     for name, array in _to_haiku(cell, jax.tree.map(np.asarray, params)).items():
         owner, _, key = f"{module}/{name}".rpartition("/")
-        nested.setdefault(owner, {})[key] = jnp.array(array)
+        nested.setdefault(owner, {})[key] = copied(array)
     return nested
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..arrays import broadcast_like
+from ..arrays import broadcast_like, copied
 
 
 class Int8(NamedTuple):
@@ -44,7 +44,7 @@ def _quantized(name: str, leaf: Any) -> Any:
     largest = np.abs(w).max(axis=tuple(range(w.ndim - 1)))
     scale = np.where(largest > 0, largest / 127, 1).astype(leaf.dtype)
     values = np.clip(np.round(w / scale.astype(np.float64)), -127, 127)
-    return Int8(values=jnp.asarray(values, jnp.int8), scale=jnp.asarray(scale))
+    return Int8(values=copied(values.astype(np.int8)), scale=copied(scale))
 
 
 def _float(w: Int8) -> jax.Array:

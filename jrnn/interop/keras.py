@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import copied
 from ..cell import Cell
 from ..cells import GRU, LSTM, Convolutional, Elman
 from ..checks import check_params, describe
-from .arrays import check_alike, checked, is_kind, regroup, require, template, to_jax, unsupported
+from .arrays import check_alike, checked, is_kind, regroup, require, template, unsupported
 
 KINDS = (Elman, LSTM, GRU)
 NAMES = ("kernel", "recurrent_kernel", "bias")
@@ -47,7 +48,7 @@ def from_weights(cell: Cell, weights: Any) -> Any:
             fields["b_n"] = bias[1, kept:]
             bias = np.concatenate([bias[0, :kept] + bias[1, :kept], bias[0, kept:]])
         fields["b"] = bias
-    return to_jax(template(cell)._replace(**fields))
+    return copied(template(cell)._replace(**fields))
 
 
 def load(model: Any) -> tuple[Any, Any]:

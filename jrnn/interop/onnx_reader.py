@@ -13,6 +13,7 @@ import onnx
 from onnx import inliner
 
 from .. import activations
+from ..arrays import copied
 from ..cells import (
     GRU,
     LSTM,
@@ -130,7 +131,7 @@ def _read(node: Node) -> Read:
         own: Any = Directions(*params)
     else:
         layer, own = Recurrent(cells[0], reverse=direction == "reverse"), params[0]
-    return Read(BatchFirst(layer) if node.attribute("layout", 0) else layer, jax.tree.map(jnp.asarray, own))
+    return Read(BatchFirst(layer) if node.attribute("layout", 0) else layer, copied(own))
 
 
 def _weights(node: Node) -> tuple[Any, Any, Any, Any]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..arrays import copied
 from ..checks import Activation, check_params
 from ..layers import Bidirectional, Directions, Dropout, Layer, Layered, Recurrent
 from .arrays import agree
@@ -83,7 +84,7 @@ def concatenates(merge: Callable[[Any, Any], Any]) -> bool:
 
 def finished(part: Part) -> tuple[Any, Any]:
     """As a pair, the parameters as copies in JAX; those of the layer, and of one dtype throughout."""
-    params = jax.tree.map(jnp.array, part.params)
+    params = copied(part.params)
     if not part.layer.parameterless:
         check_params(part.layer, params, "what is loaded")
     return part.layer, params

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..arrays import copied
 from ..cell import Cell
 from ..cells import GRU, LSTM, Elman, ProjectedLSTM
 from ..cells.elman import ElmanParams
@@ -20,7 +21,7 @@ from ..cells.gru import GRUParams
 from ..cells.lstm import LSTMParams, ProjectedLSTMParams
 from ..checks import check_params, describe
 from ..layers import BatchFirst, Bidirectional, Dropout, Layer, Layered, Recurrent, rnn
-from .arrays import check_alike, checked, is_kind, is_own, require, template, to_jax, unsupported
+from .arrays import check_alike, checked, is_kind, is_own, require, template, unsupported
 
 KINDS = (Elman, LSTM, ProjectedLSTM, GRU)
 PARAMS = (ElmanParams, LSTMParams, ProjectedLSTMParams, GRUParams)
@@ -55,7 +56,7 @@ def from_state_dict(layer: Layer | Cell, state_dict: Any, *, prefix: str = "") -
         for place, cell in cells.items()
     ]
     structure = jax.tree.structure(jax.eval_shape(layer.init, jax.random.key(0)), is_leaf=_is_cell)
-    return to_jax(jax.tree.unflatten(structure, each))
+    return copied(jax.tree.unflatten(structure, each))
 
 
 def load(module: Any) -> tuple[Any, Any]:

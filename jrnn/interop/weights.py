@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..arrays import copied
 from ..checks import check_params
 from .arrays import checked
 from .configuration import decode, encode
@@ -70,7 +71,7 @@ def _parsed(data: bytes, known: tuple[type, ...]) -> tuple[Any, Any]:
         model,
         "the file",
     )
-    params = jax.tree.unflatten(jax.tree.structure(shapes), [jnp.array(array) for array in arrays.values()])
+    params = jax.tree.unflatten(jax.tree.structure(shapes), copied(list(arrays.values())))
     check_params(model, params)
     return model, params
 

@@ -14,7 +14,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ..arrays import cast_like, halves_to_float32
+from ..arrays import cast_like, copied, halves_to_float32
 from ..checks import describe
 from ..losses import Mean, divide
 from .placement import ROWS, is_spec, own_specs, put, row_mesh, row_specs, wait_on_cpu
@@ -47,7 +47,7 @@ class Info(NamedTuple):
 
 def init_state(params: Any, optimizer: optax.GradientTransformation, key: jax.Array, carry: Any = ()) -> TrainState:
     """The state before the first step. It holds copies: a step reuses the memory of the state it is given."""
-    params, carry, key = jax.device_put((params, carry, key), may_alias=False)
+    params, carry, key = copied((params, carry, key))
     return TrainState(jnp.int32(0), params, optimizer.init(params), carry, key)
 
 
