@@ -248,12 +248,21 @@ def test_a_captioner_is_a_decoder_that_is_told_features(name):
     told = (
         {"summary": vectors.mean(1), "memory": jnp.swapaxes(vectors, 0, 1)} if name == "grid" else {"summary": vectors}
     )
-    condition = model.decoder.condition(params.decoder, **told)
-    want = model.decoder.apply(params.decoder, condition, TOKENS)[1]
-    same(model.apply(params, vectors, TOKENS), want)
-    state, step = model.start(params, vectors)
-    same(jnp.stack([step(state, TOKENS[0])[1]]), want[:1])
-    assert float(model.loss(params, vectors, TOKENS, lengths=LENGTHS).weight) == int((LENGTHS - 1).sum())
+
+    @jax.jit
+    def decoded(params):
+        condition = model.decoder.condition(params.decoder, **told)
+        return model.decoder.apply(params.decoder, condition, TOKENS)[1]
+
+    @jax.jit
+    def first(params):
+        state, step = model.start(params, vectors)
+        return step(state, TOKENS[0])[1]
+
+    want = decoded(params)
+    same(jax.jit(model.apply)(params, vectors, TOKENS), want)
+    same(first(params), want[0])
+    assert float(jax.jit(model.loss)(params, vectors, TOKENS, lengths=LENGTHS).weight) == int((LENGTHS - 1).sum())
 
 
 def test_positions_that_are_not_real_are_not_seen():

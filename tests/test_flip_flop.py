@@ -44,9 +44,11 @@ def test_a_run_from_end_to_end():
     assert len(list(Path("run/tensorboard").glob("*.inside"))) == 1
 
 
+@pytest.mark.usefixtures("optimised_compilation")
 def test_bits_are_remembered_by_the_parts_of_a_square():
     """Its corners attract; its sides and its centre are unstable in one direction and two."""
-    flip_flop.main(["--out", "run", "--bits", "2"])
+    small = ["--hidden", "16", "--batch", "32", "--steps", "600", "--starts", "256"]
+    flip_flop.main(["--out", "run", "--bits", "2", *small])
     found = result("run")
     assert found["right"] > 0.999
     assert list(found["by unstable directions"].values()) == [4, 4, 1]

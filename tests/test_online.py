@@ -39,8 +39,7 @@ def test_rtrl_is_bptt(name):
 UNITWISE = {
     name: CELLS[name]
     for name in (
-        "elman-relu", "lstm", "lstm-without-bias", "lstm-peephole", "lstm-coupled", "gru-after", "ctrnn-learn-tau",
-        "ctrnn-dt-input",
+        "elman-relu", "lstm", "lstm-peephole", "lstm-coupled", "gru-after", "ctrnn-learn-tau", "ctrnn-dt-input",
     )
 }  # fmt: skip
 """Cells whose units are followed one by one."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import CELLS, LAYERS, cast, key, normal, random_inputs, random_params, random_state, same
+from cases import CELLS, LAYERS, cast, key, normal, random_inputs, random_params, random_state, same, step
 from own_cells import Turning
 
 import jrnn
@@ -24,7 +24,8 @@ def oracle(step, states, direct):
 
     `step(t, s)` is the state after step t = 1 .. T, `direct` [T, size] the derivative of the loss by each state alone.
     """
-    jacobians = [jax.jacobian(lambda s, t=t: step(t, s))(jnp.asarray(states[t - 1])) for t in range(1, len(states))]
+    jacobian = jax.jit(jax.jacobian(step, 1))
+    jacobians = [jacobian(t, states[t - 1]) for t in range(1, len(states))]
     total, later = 0.0, np.zeros_like(states[0])
     for own, jacobian in zip(direct[::-1], jacobians[::-1], strict=True):
         gradient = own + later
@@ -70,8 +71,10 @@ def test_it_is_that_of_the_paper_by_full_jacobians(model):
 
         states = [first]
         for x in xs:
-            states.append(model.step(params, states[-1], x)[0])
-        direct = jax.grad(weighted)(jax.tree.map(lambda *s: jnp.stack(s), *states[1:]))
+            states.append(step(model, params, states[-1], x)[0])
+        states = jax.tree.map(np.asarray, states)
+        direct = jax.jit(jax.grad(weighted))(jax.tree.map(lambda *s: np.stack(s), *states[1:]))
+        direct = jax.tree.map(np.asarray, direct)
         want = sum(
             of_a_row(model, params, xs[:, row], [pick(s, row) for s in states], pick(direct, slice(None), row))
             for row in (0, 1)
@@ -166,13 +169,14 @@ def test_what_no_gradient_reaches_costs_nothing():
     cell = jrnn.Elman(3, 4, activation="relu")
     params, xs = random_params(cell), random_inputs(cell, 5, 2)
 
+    @jax.jit
     def omega(params, xs):
         return gradient_norm(cell, params, xs, lambda states: states.h[1].sum())
 
     same(omega(params, xs), omega(params, xs[:2]))
     dead = params._replace(b=jnp.full(4, -100.0))
     assert omega(dead, xs).value == pytest.approx(1.0)  # reaches s_2, and goes no further
-    slope = jax.grad(lambda params: omega(params, xs).value)(dead)
+    slope = jax.jit(jax.grad(lambda params: omega(params, xs).value))(dead)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
 
 
@@ -182,6 +186,7 @@ def test_noise_is_that_of_the_state_given(name):
     params, xs = random_params(cell), random_inputs(cell, TIME, 2)
     first, second = (cell.initial_state(params, (2,), key(seed)) for seed in (0, 1))
 
+    @jax.jit
     def omega(state):
         return gradient_norm(
             cell, params, xs, lambda states: jnp.tanh(jax.tree.leaves(states)[0][-1]).sum(), state
@@ -195,6 +200,7 @@ def test_halves_keep_their_dtype_and_devices_agree():
     layer = LAYERS["recurrent"]
     params, xs = random_params(layer), random_inputs(layer, TIME, 4)
 
+    @jax.jit
     def value(params, xs):
         return gradient_norm(layer, params, xs, lambda states: states.h[-1].astype(jnp.float32).sum())
 
@@ -210,7 +216,7 @@ def test_halves_keep_their_dtype_and_devices_agree():
         return jax.lax.psum(value(params, xs).total, "rows")
 
     sharded = jax.jit(jax.value_and_grad(jax.shard_map(shard, mesh=mesh, in_specs=(none, rows), out_specs=none)))
-    same(sharded(params, xs), jax.value_and_grad(lambda params: value(params, xs).total)(params))
+    same(sharded(params, xs), jax.jit(jax.value_and_grad(lambda params: value(params, xs).total))(params))
 
 
 @pytest.mark.parametrize("start", [0.3, 2.5])

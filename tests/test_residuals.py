@@ -14,6 +14,11 @@ from jrnn.engines.residuals import Recur, Update
 from jrnn.program import Program
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def forwards_and_back(f, given, tangent, cotangent):
+    return jax.jvp(f, given, tangent), jax.vjp(f, *given)[1](cotangent)
+
+
 @pytest.mark.parametrize(
     ("name", "products", "sums"),
     [
@@ -30,11 +35,12 @@ def test_what_is_inside_an_update_is_computed_once(name, products, sums):
     params, x, state = drawn(cell, 5)
     z, r = cell.project(params, x), cell.recur(params, state)
     update = Update(Program(cell.update, params, state, z, r))
-    plain, found = update([], params, state, z, r)
+    plain, found = jax.jit(functools.partial(update, []))(params, state, z, r)
     cases.same(plain, cell.update(params, state, z, r), tolerance=1e-6)
     assert [len(part) for part in found] == [products, sums]  # of a product's factors one, for the other is a weight
     assert [[a.shape for a in part] for part in found] == [[a.shape for a in part] for part in update.avals]
 
+    @jax.jit
     def again(params, state, z, r):
         return update([], params, state, z, r, residuals=found)[0]
 
@@ -46,9 +52,8 @@ def test_what_is_inside_an_update_is_computed_once(name, products, sums):
     cases.same(again(without, state, *gone), plain, tolerance=1e-6)
     given = params, state, z, r
     tangent = jax.tree.map(jnp.ones_like, given)
-    cases.same(jax.jvp(again, given, tangent), jax.jvp(cell.update, given, tangent))
     cotangent = jax.tree.map(jnp.ones_like, plain)
-    cases.same(jax.vjp(again, *given)[1](cotangent), jax.vjp(cell.update, *given)[1](cotangent))
+    cases.same(*(forwards_and_back(f, given, tangent, cotangent) for f in (again, cell.update)))
 
 
 def test_a_sum_of_what_is_read_again_is_not_kept_in_its_place():
@@ -81,9 +86,8 @@ def test_the_scores_of_an_attention_are_computed_once(kind, shapes):
 
     given = params, state
     tangent = jax.tree.map(jnp.ones_like, given)
-    cases.same(jax.jvp(again, given, tangent), jax.jvp(cell.recur, given, tangent))
     cotangent = jax.tree.map(jnp.ones_like, plain)
-    cases.same(jax.vjp(again, *given)[1](cotangent), jax.vjp(cell.recur, *given)[1](cotangent))
+    cases.same(*(forwards_and_back(f, given, tangent, cotangent) for f in (again, cell.recur)))
 
     def back(recur):
         compiled = jax.jit(lambda state, cotangent: jax.vjp(functools.partial(recur, params), state)[1](cotangent))

@@ -248,8 +248,8 @@ def test_the_body_without_what_left_it_gives_the_same(name):
     params, x, state = drawn(cell, 5)
     program = Program(one_step(cell), params, state, x)
     hoisted, step = hoist(program, params)
-    got = jax.tree.unflatten(program.structure, step(hoisted, jax.tree.leaves((state, x))))
-    want = one_step(cell)(params, state, x)
+    got = jax.tree.unflatten(program.structure, jax.jit(step)(hoisted, jax.tree.leaves((state, x))))
+    want = jax.jit(one_step(cell))(params, state, x)
     cases.same(cases.floats(got)[0], cases.floats(want)[0], tolerance=1e-6)
 
 
