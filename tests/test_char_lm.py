@@ -61,7 +61,7 @@ def wait_for(condition, process):
     while not condition():
         assert process.poll() is None, process.communicate()[0]
         assert time.time() < deadline
-        time.sleep(0.002)
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
