@@ -27,9 +27,13 @@ def example(model: Any, batch: tuple[int, ...] = (2,), noise: bool = True) -> tu
     return params, random_inputs(model, TIME, *batch), random_state(model, params, batch, noise=noise)
 
 
+def by_numpy(tree: Any) -> Any:
+    """Its arrays as NumPy's, which has nothing to compile; keys and what is traced as they are."""
+    return jax.tree.map(lambda a: a if is_key(a) or isinstance(a, Tracer) else np.asarray(a), tree)
+
+
 def row(tree: Any, index: Any) -> Any:
-    """By NumPy where it can be, which has nothing to compile."""
-    return jax.tree.map(lambda a: (a if is_key(a) or isinstance(a, Tracer) else np.asarray(a))[index], tree)
+    return jax.tree.map(lambda a: a[index], by_numpy(tree))
 
 
 def weighted(tree: Any) -> jax.Array:
@@ -136,7 +140,7 @@ def batch_axes_do_not_matter(model: Any) -> None:
     final, ys = run(model, params, xs, state, lengths=lengths)
 
     def flat(tree: Any) -> Any:
-        return jax.tree.map(lambda a: (a if is_key(a) else np.asarray(a)).reshape((6, *a.shape[2:])), tree)
+        return jax.tree.map(lambda a: a.reshape((6, *a.shape[2:])), by_numpy(tree))
 
     xs_flat, ys_flat = (np.reshape(a, (TIME, 6, *a.shape[3:])) for a in (xs, ys))
     same((flat(final), ys_flat), run(model, params, xs_flat, flat(state), lengths=lengths.reshape(6)))
@@ -326,7 +330,7 @@ def holes_are_absent(model: Any) -> None:
     mask = np.array([[True, True, False, False, True], [False, True, True, True, False]]).T
     xs = np.array(xs)
     xs[~mask] = np.nan
-    final, ys = jax.tree.map(lambda a: a if is_key(a) else np.asarray(a), run(model, params, xs, state, mask=mask))
+    final, ys = by_numpy(run(model, params, xs, state, mask=mask))
     for i in range(2):
         steps = np.flatnonzero(mask[:, i])
         same((row(final, i), ys[steps, i]), run(model, params, xs[steps, i], row(state, i)))

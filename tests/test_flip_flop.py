@@ -45,10 +45,10 @@ def test_a_run_from_end_to_end():
 
 
 @pytest.mark.usefixtures("optimised_compilation")
-def test_bits_are_remembered_by_the_parts_of_a_square():
-    """Its corners attract; its sides and its centre are unstable in one direction and two."""
-    small = ["--hidden", "16", "--batch", "32", "--steps", "600", "--starts", "256"]
-    flip_flop.main(["--out", "run", "--bits", "2", *small])
+@pytest.mark.parametrize(("bits", "points"), [(2, [4, 4, 1]), (3, [8, 12, 6, 1])])
+def test_bits_are_remembered_by_the_parts_of_a_cube(bits, points):
+    """Vertices attract; edges, faces and the centre are unstable in one direction, two and three."""
+    flip_flop.main(["--out", "run", "--bits", str(bits)])
     found = result("run")
     assert found["right"] > 0.999
-    assert list(found["by unstable directions"].values()) == [4, 4, 1]
+    assert list(found["by unstable directions"].values()) == points

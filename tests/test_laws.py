@@ -63,9 +63,10 @@ def test_the_reader_of_programs_sees_loops():
     assert len(instructions) < len(compiled)
 
 
-def test_second_derivatives_are_those_of_finite_differences():
+@pytest.mark.parametrize("name", ["lstm-peephole", "ctrnn-everything"])
+def test_second_derivatives_are_those_of_finite_differences(name):
     """JAX's own checker, through lengths, resets and the reversed loop."""
-    cell = CELLS["lstm-peephole"]
+    cell = CELLS[name]
     with jax.enable_x64(True):
         params, xs, state = cast(laws.example(cell), jnp.float64)
         leaves, put_back = floats((params, xs, state))

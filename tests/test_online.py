@@ -15,12 +15,7 @@ import jrnn
 from jrnn.online import RTRL, UORO, EProp, Online, SnAp, Truncated, pattern
 
 EXACT = 1e-12
-VARIANTS = (
-    "elman-relu", "lstm-without-bias", "lstm-softsign", "gru-without-bias", "gru-softsign", "ctrnn", "ctrnn-noise",
-    "ctrnn-dt-input",
-)  # fmt: skip
-"""Cells that differ from others in a bias, an activation or less than "ctrnn-everything" does."""
-STREAMING = {name: model for name, model in (CELLS | LAYERS).items() if name not in (*CANNOT_STREAM, *VARIANTS)}
+STREAMING = {name: model for name, model in (CELLS | LAYERS).items() if name not in CANNOT_STREAM}
 
 
 @pytest.mark.parametrize("name", STREAMING)
@@ -39,7 +34,8 @@ def test_rtrl_is_bptt(name):
 UNITWISE = {
     name: CELLS[name]
     for name in (
-        "elman-relu", "lstm", "lstm-peephole", "lstm-coupled", "gru-after", "ctrnn-learn-tau", "ctrnn-dt-input",
+        "elman-relu", "lstm", "lstm-without-bias", "lstm-peephole", "lstm-coupled", "gru-after", "ctrnn-learn-tau",
+        "ctrnn-dt-input",
     )
 }  # fmt: skip
 """Cells whose units are followed one by one."""
